@@ -1,0 +1,139 @@
+"""The action: a definition and its execution, and the one function that changes the latter.
+
+`apply` is the only way from one execution state to the next; it consults the lifecycle table and
+returns a new value. Storing it, conditional on the old one, is `agent.node.ledger`'s work.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from datetime import datetime
+from typing import Any
+
+from agent.domain.definition import Definition
+from agent.domain.lifecycle import ExecutionStatus, Move, Reason, check, is_final
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Action:
+    """One row of the node's truth.
+
+    `attempt` is what people count; `start_no` names a run at the runner and also counts starts
+    that are known never to have happened, so it is never used twice. `failures` are the attempts
+    that count against `retry`. `due_at` is the next planned instant while the status is NULL.
+    """
+
+    row: int
+    definition: Definition
+    accepted_at: datetime
+    parallel: bool = False
+    execution_status: ExecutionStatus = ExecutionStatus.NULL
+    reason: str | None = None
+    attempt: int = 0
+    start_no: int = 0
+    failures: int = 0
+    due_at: datetime | None = None
+    started_at: datetime | None = None
+    ended_at: datetime | None = None
+    exit_code: int | None = None
+    signal: int | None = None
+    error: str | None = None
+    verdict: str | None = None
+    output: Mapping[str, Any] | None = None
+    stop_cause: str | None = None
+    """Why it is to be stopped, once that is decided; the status changes when it has stopped."""
+    started_revision: int | None = None
+
+    @property
+    def is_final(self) -> bool:
+        """Whether nothing about the execution will change any more."""
+        return is_final(self.execution_status)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Outcome:
+    """What is known of how an attempt ended."""
+
+    started_at: datetime | None = None
+    ended_at: datetime | None = None
+    exit_code: int | None = None
+    signal: int | None = None
+    error: str | None = None
+    output: Mapping[str, Any] | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Transition:
+    """A decision to change execution status, with its evidence.
+
+    `due_at` is the not-before instant of a return to NULL; `counts_as_failure` uses up a retry.
+    """
+
+    to: ExecutionStatus
+    reason: Reason
+    at: datetime
+    due_at: datetime | None = None
+    counts_as_failure: bool = False
+    outcome: Outcome = field(default_factory=Outcome)
+    verdict: str | None = None
+    evidence: Mapping[str, Any] = field(default_factory=dict)
+
+
+def apply(action: Action, transition: Transition) -> Action:
+    """The action after the transition. Raises `IllegalTransition` and changes nothing otherwise."""
+    check(action.execution_status, action.attempt, Move(transition.to, transition.reason))
+    common = replace(
+        action,
+        execution_status=transition.to,
+        reason=transition.reason.value,
+        failures=action.failures + transition.counts_as_failure,
+        verdict=transition.verdict or action.verdict,
+    )
+    if transition.to is ExecutionStatus.STARTED:
+        return _started(common, transition)
+    ended = _with_outcome(common, transition)
+    if transition.to is ExecutionStatus.NULL:
+        return _waiting_again(ended, transition)
+    return replace(ended, due_at=None, ended_at=ended.ended_at or transition.at)
+
+
+def _started(action: Action, transition: Transition) -> Action:
+    return replace(
+        action,
+        attempt=action.attempt + 1,
+        start_no=action.start_no + 1,
+        started_at=transition.at,
+        started_revision=action.definition.revision,
+        due_at=None,
+        ended_at=None,
+        exit_code=None,
+        signal=None,
+        error=None,
+        output=None,
+        verdict=None,
+    )
+
+
+def _with_outcome(action: Action, transition: Transition) -> Action:
+    outcome = transition.outcome
+    return replace(
+        action,
+        started_at=outcome.started_at or action.started_at,
+        ended_at=outcome.ended_at or action.ended_at,
+        exit_code=action.exit_code if outcome.exit_code is None else outcome.exit_code,
+        signal=action.signal if outcome.signal is None else outcome.signal,
+        error=outcome.error or action.error,
+        output=outcome.output or action.output,
+    )
+
+
+def _waiting_again(action: Action, transition: Transition) -> Action:
+    """An attempt that never started is not counted; its start number stays spent."""
+    uncounted = transition.reason is Reason.NEVER_STARTED
+    return replace(
+        action,
+        attempt=action.attempt - uncounted,
+        started_at=None if uncounted else action.started_at,
+        due_at=transition.due_at or transition.at,
+    )

@@ -1,0 +1,253 @@
+"""How an attempt ended: from the runner's evidence to a transition. Pure.
+
+Three deciders: an exit record (`decide_end`), an outcome nobody can know (`decide_unknown`), and
+the choice between them when `agentd` comes back (`decide_recovery`, DESIGN §3, "On start-up").
+"""
+
+from __future__ import annotations
+
+import signal as signals
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+from enum import StrEnum
+from typing import Any
+
+from agent.domain.action import Action, Outcome, Transition
+from agent.domain.definition import OnRestart
+from agent.domain.lifecycle import ExecutionStatus, Reason
+from agent.domain.manifest import Terms
+from agent.domain.retry import next_attempt_at
+
+EXIT_TEMPORARY = 75  # EX_TEMPFAIL of sysexits.h: "retry if you may"
+
+FINISHED_WHILE_AWAY = "finished_while_away"
+ADOPTED = "adopted"
+NEVER_STARTED = "never_started"
+OUTCOME_UNKNOWN = "outcome_unknown"
+
+
+class RunState(StrEnum):
+    """What the runner says of a run (docs/runner-protocol.md)."""
+
+    RUNNING = "running"
+    EXITED = "exited"
+    NEVER_STARTED = "never_started"
+    UNKNOWN = "unknown"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ExitRecord:
+    """The runner's record of one run, times as aware UTC."""
+
+    started_at: datetime | None
+    ended_at: datetime
+    code: int | None = None
+    signal: int | None = None
+    stop_cause: str = "none"
+    spawn_error: str | None = None
+    """`code: message` of a start that failed, else None."""
+    survivors: int = 0
+    output: Mapping[str, Any] = field(default_factory=dict)
+    duration_s: float | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Adopt:
+    """The script still runs: keep it, and let window, timeout and withdrawal apply as usual."""
+
+
+_STOPPED = {
+    "withdrawn": Reason.WITHDRAWN,
+    "cancelled_on_node": Reason.CANCELLED_ON_NODE,
+    "overlap": Reason.OVERLAP,
+    "window": Reason.WINDOW_CLOSED,
+}
+_PERMANENT = {
+    "unknown_kind": Reason.UNKNOWN_KIND,
+    "dry_run_unsupported": Reason.DRY_RUN_UNSUPPORTED,
+    "unsafe_script": Reason.SPAWN_FAILED,
+    "bad_manifest": Reason.SPAWN_FAILED,
+}
+
+
+def decide_end(
+    action: Action,
+    record: ExitRecord,
+    terms: Terms,
+    now: datetime,
+    jitter: float,
+    *,
+    mode: str = "task",
+    verdict: str | None = None,
+) -> Transition:
+    """The transition that an exit record demands of a STARTED action."""
+    if record.stop_cause == "runner_stop":
+        return decide_unknown(action, terms, now, {"stop_cause": "runner_stop"})
+    evidence = _evidence(record)
+    outcome = _outcome(record)
+    if record.spawn_error is None and record.stop_cause in _STOPPED:
+        held = record.stop_cause == "window" and mode == "hold"
+        to = ExecutionStatus.FINISHED if held else ExecutionStatus.WONT_FINISH
+        reason = _STOPPED[record.stop_cause]
+        return Transition(
+            to=to, reason=reason, at=now, outcome=outcome, verdict=verdict, evidence=evidence
+        )
+    if record.code == 0 and record.stop_cause == "none" and record.spawn_error is None:
+        return Transition(
+            to=ExecutionStatus.FINISHED,
+            reason=Reason.EXIT_ZERO,
+            at=now,
+            outcome=outcome,
+            verdict=verdict,
+            evidence=evidence,
+        )
+    return _decide_failure(action, record, terms, now, jitter, verdict)
+
+
+def _decide_failure(
+    action: Action,
+    record: ExitRecord,
+    terms: Terms,
+    now: datetime,
+    jitter: float,
+    verdict: str | None,
+) -> Transition:
+    reason, permanent = _failure_reason(record)
+    if action.stop_cause is not None:
+        # The script ended before TERM reached it: its true result counts, and nobody wants another.
+        permanent = True
+    failures = action.failures + 1
+    again_at = (
+        None
+        if permanent
+        else next_attempt_at(terms.retry, failures, now, action.definition.to_date, jitter)
+    )
+    evidence = _evidence(record) | {"failure": reason.value, "failures": failures}
+    if again_at is None:
+        to, why = ExecutionStatus.FAILED, reason
+    else:
+        to, why = ExecutionStatus.NULL, Reason.RETRY
+    return Transition(
+        to=to,
+        reason=why,
+        at=now,
+        due_at=again_at,
+        counts_as_failure=True,
+        outcome=_outcome(record),
+        verdict=verdict,
+        evidence=evidence,
+    )
+
+
+def _failure_reason(record: ExitRecord) -> tuple[Reason, bool]:
+    """Why it failed, and whether trying again is pointless."""
+    if record.spawn_error is not None:
+        code = record.spawn_error.partition(":")[0]
+        permanent = _PERMANENT.get(code)
+        return (permanent, True) if permanent else (Reason.SPAWN_FAILED, False)
+    if record.stop_cause == "timeout":
+        return Reason.TIMEOUT, False
+    return (Reason.EXIT_NONZERO if record.signal is None else Reason.SIGNALLED), False
+
+
+def decide_unknown(
+    action: Action, terms: Terms, now: datetime, evidence: Mapping[str, Any]
+) -> Transition:
+    """The attempt started and nobody can know how it ended: seed 002's rule, and `on_restart`."""
+    definition = action.definition
+    if not definition.should_be_executed or action.stop_cause is not None:
+        reason = (
+            Reason.CANCELLED_ON_NODE
+            if action.stop_cause == "cancelled_on_node"
+            else Reason.WITHDRAWN
+        )
+        to = ExecutionStatus.WONT_FINISH
+    elif definition.to_date is not None and now >= definition.to_date:
+        to, reason = ExecutionStatus.WONT_FINISH, Reason.WINDOW_CLOSED
+    elif terms.on_restart is OnRestart.NEVER:
+        to, reason = ExecutionStatus.FAILED, Reason.INTERRUPTED
+    else:
+        to, reason = ExecutionStatus.NULL, Reason.RERUN
+    error = None if to is ExecutionStatus.NULL else "interrupted; how it ended cannot be known"
+    return Transition(
+        to=to,
+        reason=reason,
+        at=now,
+        due_at=now,
+        outcome=Outcome(error=error),
+        verdict=OUTCOME_UNKNOWN,
+        evidence={**evidence, "on_restart": terms.on_restart.value},
+    )
+
+
+def decide_recovery(
+    action: Action,
+    state: RunState,
+    record: ExitRecord | None,
+    terms: Terms,
+    now: datetime,
+    jitter: float,
+    *,
+    mode: str = "task",
+) -> Transition | Adopt:
+    """What a STARTED row becomes when `agentd` has asked the runner about it."""
+    if state is RunState.RUNNING:
+        return Adopt()
+    if state is RunState.EXITED and record is not None:
+        return decide_end(
+            action, record, terms, now, jitter, mode=mode, verdict=FINISHED_WHILE_AWAY
+        )
+    if state is RunState.NEVER_STARTED:
+        return Transition(
+            to=ExecutionStatus.NULL,
+            reason=Reason.NEVER_STARTED,
+            at=now,
+            due_at=now,
+            verdict=NEVER_STARTED,
+            evidence={"runner": state.value},
+        )
+    return decide_unknown(action, terms, now, {"runner": state.value})
+
+
+def _outcome(record: ExitRecord) -> Outcome:
+    return Outcome(
+        started_at=record.started_at,
+        ended_at=record.ended_at,
+        exit_code=record.code,
+        signal=record.signal,
+        error=_error(record),
+        output=record.output or None,
+    )
+
+
+def _error(record: ExitRecord) -> str | None:
+    if record.spawn_error is not None:
+        return record.spawn_error
+    if record.stop_cause == "timeout":
+        return "stopped because its timeout passed"
+    if record.stop_cause != "none":
+        return None
+    if record.signal is not None:
+        return f"ended by signal {record.signal} ({signal_name(record.signal)})"
+    return f"exit code {record.code}" if record.code else None
+
+
+def _evidence(record: ExitRecord) -> dict[str, Any]:
+    found = {
+        "code": record.code,
+        "signal": record.signal,
+        "stop_cause": None if record.stop_cause == "none" else record.stop_cause,
+        "spawn_error": record.spawn_error,
+        "survivors": record.survivors or None,
+        "duration_s": record.duration_s,
+    }
+    return {key: value for key, value in found.items() if value is not None}
+
+
+def signal_name(number: int) -> str:
+    """`SIGKILL` for 9; the number itself where it has no name."""
+    try:
+        return signals.Signals(number).name
+    except ValueError:
+        return str(number)

@@ -1,0 +1,1 @@
+"""The messages that both sides speak, and strict decoding. Imports `domain` only."""

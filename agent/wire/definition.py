@@ -1,0 +1,223 @@
+"""Definitions as JSON (DESIGN §4): one table of fields, strict in, complete out.
+
+`decode_definition` reports all faults at once and refuses what it cannot keep; fields that this
+version does not know are kept in `extra` and ignored, except when `requires` names them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import fields as dataclass_fields
+from datetime import datetime
+from typing import Any
+
+from agent.domain.definition import (
+    Approval,
+    ApprovalState,
+    Definition,
+    OnRestart,
+    Owner,
+    Requester,
+    Retry,
+    RiskLevel,
+)
+from agent.domain.errors import Fault, InvalidDocument, shown
+from agent.domain.instants import SPAN_S_MAX, format_instant
+from agent.wire import fields as f
+from agent.wire import strict_json
+from agent.wire.fields import Field, read_fields
+
+PAYLOAD_BYTES_MAX = 64 * 1024
+METADATA_BYTES_MAX = 16 * 1024
+EXTRA_BYTES_MAX = 16 * 1024
+REVISION_MAX = 2**53
+FEATURES: frozenset[str] = frozenset({"windows", "retry", "dry_run", "start_deadline"})
+"""What `requires` may name on this version; later versions add words, never take one away."""
+
+_REPORTED = frozenset(
+    "execution_status reason attempt started_at ended_at exit_code signal progress error output "
+    "verdict phase".split()
+)
+_SAME_AS = {"action_id": "id", "action_type": "kind"}
+_OTHER_WORDS = {"end_date": "to_date", "start_date": "from_date", "type": "kind"}
+_STATUS_WORDS = frozenset({"pending", "queued", "scheduled", "NEW", "NULL"})
+_UNSUPPORTED = {"schedule": "recurring actions are not supported by this version of the agent"}
+
+
+def _retry(value: Any) -> Retry:
+    return Retry(
+        **_nested(
+            value,
+            {
+                "max_attempts": Field(f.integer(1, 1000)),
+                "delay_s": Field(f.number(0, SPAN_S_MAX)),
+                "backoff": Field(f.number(1, 100)),
+                "max_delay_s": Field(f.number(0, SPAN_S_MAX)),
+            },
+        )
+    )
+
+
+def _approval(value: Any) -> Approval:
+    return Approval(
+        **_nested(
+            value,
+            {
+                "state": Field(f.choice(ApprovalState), required=True),
+                "by": Field(f.text(256)),
+                "at": Field(f.instant),
+                "reason": Field(f.text(1024)),
+                "expires_at": Field(f.instant),
+                "digest": Field(f.text(128)),
+            },
+        )
+    )
+
+
+def _nested(value: Any, known: Mapping[str, Field]) -> dict[str, Any]:
+    if not isinstance(value, dict):
+        raise ValueError(f"must be an object, not {shown(value)}")
+    values, faults = read_fields(value, known)
+    faults += [
+        Fault(key, f"is not known here{f.nearest(key, known)}") for key in value if key not in known
+    ]
+    if faults:
+        raise InvalidDocument(faults)
+    return values
+
+
+def _rollback(value: Any) -> Any:
+    if isinstance(value, str):
+        return f.text(512)(value)
+    return f.json_object(PAYLOAD_BYTES_MAX)(value)
+
+
+FIELDS: Mapping[str, Field] = {
+    "id": Field(f.action_id, required=True),
+    "kind": Field(f.kind, required=True),
+    "owner": Field(f.choice(Owner)),
+    "revision": Field(f.integer(1, REVISION_MAX)),
+    "payload": Field(f.json_object(PAYLOAD_BYTES_MAX)),
+    "metadata": Field(f.json_object(METADATA_BYTES_MAX)),
+    "labels": Field(f.text_map(64, 256)),
+    "from_date": Field(f.instant),
+    "to_date": Field(f.instant),
+    "should_be_executed": Field(f.boolean),
+    "app_names": Field(f.text_list(32, 128)),
+    "timeout_s": Field(f.number(0.001, SPAN_S_MAX)),
+    "grace_s": Field(f.number(0, 86400)),
+    "retry": Field(_retry),
+    "on_restart": Field(f.choice(OnRestart)),
+    "start_deadline_s": Field(f.number(0.001, SPAN_S_MAX)),
+    "dry_run": Field(f.boolean),
+    "requester": Field(f.choice(Requester)),
+    "approval": Field(_approval),
+    "created_at": Field(f.instant_or_unix),
+    "proposed_by": Field(f.text(256)),
+    "correlation_id": Field(f.text(128)),
+    "node": Field(f.text(128)),
+    "service": Field(f.text(128)),
+    "risk_level": Field(f.choice(RiskLevel)),
+    "confidence": Field(f.number(0, 1)),
+    "approval_required": Field(f.boolean),
+    "autonomous_eligible": Field(f.boolean),
+    "rollback_reference": Field(_rollback),
+    "retry_of": Field(f.action_id),
+    "requires": Field(f.text_list(32, 64)),
+}
+
+
+def decode_definition(document: Any, **defaults: Any) -> Definition:
+    """JSON object → Definition; `defaults` stand in for fields that are absent (`id`, `owner`).
+
+    Raises `InvalidDocument` with every fault. Reported fields (`execution_status` …) are ignored:
+    they belong to the node.
+    """
+    if not isinstance(document, dict):
+        raise InvalidDocument([Fault("", f"a definition is an object, not {shown(document)}")])
+    given, faults = _one_name_each(document)
+    for name, value in defaults.items():
+        given.setdefault(name, value)
+    values, field_faults = read_fields(given, FIELDS)
+    faults += field_faults
+    extra = {k: v for k, v in given.items() if k not in FIELDS and k not in _REPORTED}
+    faults += _extra_faults(extra)
+    faults += _joint_faults(values)
+    if faults:
+        raise InvalidDocument(faults)
+    return Definition(**values, extra=extra)
+
+
+def _one_name_each(document: Mapping[str, Any]) -> tuple[dict[str, Any], list[Fault]]:
+    """Seed 004's second names folded into ours; both given must agree."""
+    given = dict(document)
+    faults = []
+    for alias, name in _SAME_AS.items():
+        value = given.pop(alias, None)
+        if value is None:
+            continue
+        if given.get(name) is None:
+            given[name] = value
+        elif given[name] != value:
+            faults.append(
+                Fault(alias, f"{shown(value)} disagrees with {name} {shown(given[name])}")
+            )
+    status = given.pop("status", None)
+    if status is not None and status not in _STATUS_WORDS:
+        faults.append(
+            Fault("status", f"{shown(status)} cannot be true of a new definition; write 'pending'")
+        )
+    return given, faults
+
+
+def _extra_faults(extra: Mapping[str, Any]) -> list[Fault]:
+    faults = [Fault(key, text) for key, text in _UNSUPPORTED.items() if extra.get(key) is not None]
+    for key in extra:
+        ours = f.snake_case(key)
+        ours = _SAME_AS.get(ours) or _OTHER_WORDS.get(ours) or ours
+        if ours != key and (ours in FIELDS or ours in _REPORTED):
+            faults.append(Fault(key, f"is called {ours!r} here"))
+    if len(strict_json.encode(extra)) > EXTRA_BYTES_MAX:
+        faults.append(Fault("", f"unknown fields take more than {EXTRA_BYTES_MAX} bytes"))
+    return faults
+
+
+def _joint_faults(values: Mapping[str, Any]) -> list[Fault]:
+    """What no field can say alone."""
+    faults = []
+    start, end = values.get("from_date"), values.get("to_date")
+    if start is not None and end is not None and start >= end:
+        faults.append(
+            Fault(
+                "to_date",
+                f"{format_instant(end)} is not after from_date {format_instant(start)}",
+            )
+        )
+    missing = [word for word in values.get("requires", ()) if word not in FEATURES]
+    if missing:
+        faults.append(
+            Fault("requires", f"this agent does not have {', '.join(missing)}; upgrade it")
+        )
+    return faults
+
+
+def encode_definition(definition: Definition) -> dict[str, Any]:
+    """The definition as plain JSON values; fields that say nothing are left out."""
+    document: dict[str, Any] = dict(definition.extra)
+    for field in dataclass_fields(definition):
+        value = getattr(definition, field.name)
+        if field.name == "extra" or value is None or value == ():
+            continue
+        document[field.name] = _plain(value)
+    return document
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, datetime):
+        return format_instant(value)
+    if isinstance(value, Retry | Approval):
+        pairs = ((field.name, getattr(value, field.name)) for field in dataclass_fields(value))
+        return {name: _plain(entry) for name, entry in pairs if entry is not None}
+    if isinstance(value, tuple):
+        return list(value)
+    return value

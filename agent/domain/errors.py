@@ -15,7 +15,7 @@ VALUE_SHOWN_CHARS = 80
 
 @dataclass(frozen=True, slots=True)
 class Fault:
-    """One thing wrong with a document: `path` is dotted (`retry.delay_s`), `message` says what to do."""
+    """One thing wrong with a document, at a dotted `path`; `message` says what to do."""
 
     path: str
     message: str

@@ -42,5 +42,5 @@ def new_id(now: datetime, random_bits: RandomBits) -> str:
 
 
 def new_mark(random_bits: RandomBits) -> str:
-    """Sixteen hex digits that tell one event from another with the same number (DESIGN §6, forks)."""
+    """Sixteen hex digits that tell one event from another of the same number (DESIGN §6)."""
     return f"{random_bits(64):016x}"

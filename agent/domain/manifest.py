@@ -51,7 +51,7 @@ class Terms:
 
 
 def agree_terms(definition: Definition, manifest: Manifest | None) -> Terms:
-    """The tighter of both. Without a manifest (the kind was removed) the definition stands alone."""
+    """The tighter of both. Without a manifest (a removed kind) the definition stands alone."""
     bound = manifest or Manifest(kind=definition.kind)
     never = OnRestart.NEVER in (definition.on_restart, bound.on_restart)
     return Terms(
@@ -68,7 +68,7 @@ def _smaller(left: float | None, right: float | None) -> float | None:
 
 
 def _grace_s(asked: float | None, bound: float | None) -> float:
-    """A definition that says nothing takes the manifest's grace, which may be longer than ten seconds."""
+    """A definition that says nothing takes the manifest's grace, which may be the longer."""
     if asked is None:
         return GRACE_S_DEFAULT if bound is None else bound
     return asked if bound is None else min(asked, bound)

@@ -25,7 +25,7 @@ def retry_delay_s(policy: Retry, failures: int, jitter: float) -> float:
 def next_attempt_at(
     policy: Retry, failures: int, now: datetime, to_date: datetime | None, jitter: float
 ) -> datetime | None:
-    """The not-before time of the next attempt, or None: no attempt left, or the window closes first."""
+    """When to try again, or None: no attempt is left, or the window closes first."""
     if failures >= policy.max_attempts:
         return None
     at = now + timedelta(seconds=retry_delay_s(policy, failures, jitter))

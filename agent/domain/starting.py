@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
 
-from agent.domain.action import Action, Transition
+from agent.domain.action import Action, Outcome, Transition
 from agent.domain.lifecycle import ExecutionStatus, Reason
 from agent.domain.oneshot import too_late
 
@@ -108,7 +108,9 @@ def decide_unwanted(action: Action, now: datetime) -> Transition | None:
     return None if reason is None else unstart(action, reason, now)
 
 
-def unstart(action: Action, reason: Reason, now: datetime) -> Transition:
+def unstart(
+    action: Action, reason: Reason, now: datetime, *, error: str | None = None
+) -> Transition:
     """End a waiting action: WONT_START if it never started, else WONT_FINISH."""
     to = ExecutionStatus.WONT_FINISH if action.attempt else ExecutionStatus.WONT_START
-    return Transition(to=to, reason=reason, at=now)
+    return Transition(to=to, reason=reason, at=now, outcome=Outcome(error=error))

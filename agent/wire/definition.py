@@ -35,8 +35,8 @@ FEATURES: frozenset[str] = frozenset({"windows", "retry", "dry_run", "start_dead
 """What `requires` may name on this version; later versions add words, never take one away."""
 
 _REPORTED = frozenset(
-    "execution_status reason attempt started_at ended_at exit_code signal progress error output "
-    "verdict phase".split()
+    {"execution_status", "reason", "attempt", "started_at", "ended_at", "exit_code", "signal"}
+    | {"progress", "error", "output", "verdict", "phase"}
 )
 _SAME_AS = {"action_id": "id", "action_type": "kind"}
 _OTHER_WORDS = {"end_date": "to_date", "start_date": "from_date", "type": "kind"}

@@ -8,7 +8,7 @@ from datetime import datetime
 from typing import Any
 
 from agent.domain.action import Action
-from agent.domain.errors import InvalidDocument
+from agent.domain.errors import Fault, InvalidDocument
 from agent.domain.instants import maybe_format
 from agent.domain.lifecycle import ExecutionStatus
 from agent.wire import fields as f
@@ -67,7 +67,7 @@ _FIELDS: Mapping[str, Field] = {
 def decode_execution(document: Any) -> Execution:
     """Raises `InvalidDocument` with every fault; unknown members are ignored."""
     if not isinstance(document, dict):
-        raise InvalidDocument([f.Fault("execution", "must be an object")])
+        raise InvalidDocument([Fault("execution", "must be an object")])
     values, faults = read_fields(document, _FIELDS)
     if faults:
         raise InvalidDocument(faults)

@@ -96,7 +96,7 @@ def kind(value: Any) -> str:
 
 
 def boolean(value: Any) -> bool:
-    """true or false; neither 0 nor "false"."""
+    """A boolean; neither 0 nor "false"."""
     if isinstance(value, bool):
         return value
     raise ValueError(f"must be true or false, not {shown(value)}")

@@ -40,8 +40,11 @@ class Message(msgspec.Struct, kw_only=True, omit_defaults=False):
 
 
 class Enroll(Message):
-    """`POST /v1/agents/enroll`. `nonce` (chosen by the node, kept until it has its credential)
-    lets a node whose answer was lost ask again with the same token."""
+    """`POST /v1/agents/enroll`.
+
+    `nonce` (chosen by the node, kept until it has its credential) lets a node whose answer was
+    lost ask again with the same token.
+    """
 
     token: str
     nonce: str
@@ -106,6 +109,12 @@ class StatePush(Message):
     actions: list[Any] = []
 
 
+class StateAccepted(Message):
+    """The answer to a state part: `faults` name items that could not be read and were left out."""
+
+    faults: list[dict[str, str]] = []
+
+
 class NodeReport(Message):
     """`PUT /v1/agents/{agent}/node`: what the node is; sent on connection and on change."""
 
@@ -126,6 +135,8 @@ class ErrorAnswer(Message, omit_defaults=True):
     message: str
     faults: list[dict[str, str]] = []
     expected: int | None = None
+    acked: int | None = None
+    """With `bad_events` and `gap`: what of the same push is durable all the same."""
 
 
 M = TypeVar("M", bound=msgspec.Struct)

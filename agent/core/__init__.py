@@ -1,0 +1,1 @@
+"""cored: runs once, decides what should run where. Never imports `node`."""

@@ -1,0 +1,1 @@
+"""Actions as operators see them: dispatch, cancel, lists, history."""

@@ -1,0 +1,1 @@
+"""HTTP around the services; no decision is made here."""

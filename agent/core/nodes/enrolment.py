@@ -1,0 +1,162 @@
+"""How a node comes in: a single-use token becomes a credential (DESIGN §6).
+
+Unknown, used and expired tokens get the same answer; the log and the event know which it was. An
+unbound token can only bring in a new node: taking over a known one needs a token made for it.
+The first use of a credential revokes every other one of that node.
+"""
+
+from __future__ import annotations
+
+from datetime import datetime, timedelta
+
+from sqlalchemy import delete, insert, select, update
+from sqlalchemy.engine import Connection
+
+from agent.core import journal
+from agent.core.occasion import Occasion
+from agent.core.store.port import AnyRow
+from agent.core.store.schema import agents, credentials, enrollment_tokens
+from agent.core.tokens import digest_of, matches
+from agent.domain.errors import Refused, shown
+from agent.domain.ids import is_id
+from agent.wire.messages import Enroll, Enrolled
+
+TTL_S_DEFAULT = 3600.0
+TTL_S_MAX = 30 * 86400.0
+NONCE_CHARS_MAX = 128
+_RESERVED = frozenset({"enroll"})  # a path of the API
+
+
+class EnrolmentRefused(Refused):
+    """The same words for every cause; `cause` is for the log."""
+
+    def __init__(self, cause: str) -> None:
+        self.cause = cause
+        super().__init__(
+            "unauthorized",
+            "this enrolment token cannot be used; make another with: corectl enroll-token",
+        )
+
+
+def create_token(
+    connection: Connection, occasion: Occasion, agent_id: str | None, ttl_s: float
+) -> tuple[str, datetime]:
+    """A new token, shown once, and when it expires. Raises `Refused`."""
+    if agent_id is not None:
+        _require_node_name(agent_id)
+    token = occasion.new_secret()
+    expires_at = occasion.now + timedelta(seconds=ttl_s)
+    row = {
+        "digest": digest_of(token),
+        "agent_id": agent_id,
+        "created_at": occasion.now,
+        "expires_at": expires_at,
+    }
+    connection.execute(insert(enrollment_tokens), [row])
+    return token, expires_at
+
+
+def enroll(connection: Connection, occasion: Occasion, message: Enroll) -> Enrolled:
+    """A credential for the token. Raises `EnrolmentRefused`, `Refused`; then nothing changed."""
+    if not 1 <= len(message.nonce) <= NONCE_CHARS_MAX:
+        raise Refused("bad_request", f"nonce must have 1 to {NONCE_CHARS_MAX} characters")
+    token = _usable_token(connection, occasion, message)
+    agent_id = _agreed_name(connection, occasion, token, message)
+    if token.used_at is None:
+        _bring_in(connection, occasion, agent_id, message)
+    # A lost answer: what was issued before and never used is void from now on.
+    connection.execute(delete(credentials).where(credentials.c.token_digest == token.digest))
+    credential = occasion.new_secret()
+    issued = {
+        "digest": digest_of(credential),
+        "agent_id": agent_id,
+        "token_digest": token.digest,
+        "issued_at": occasion.now,
+    }
+    connection.execute(insert(credentials), [issued])
+    connection.execute(
+        update(enrollment_tokens)
+        .where(enrollment_tokens.c.digest == token.digest)
+        .values(used_at=occasion.now, nonce_digest=digest_of(message.nonce), used_for=agent_id)
+    )
+    return Enrolled(agent_id=agent_id, credential=credential)
+
+
+def _usable_token(connection: Connection, occasion: Occasion, message: Enroll) -> AnyRow:
+    token = _token_row(connection, digest_of(message.token))
+    if token is None:
+        raise EnrolmentRefused("unknown")
+    if token.expires_at <= occasion.now:
+        raise EnrolmentRefused("expired")
+    if token.used_at is None:
+        return token
+    if not matches(digest_of(message.nonce), [token.nonce_digest]):
+        raise EnrolmentRefused("used")
+    used = select(credentials.c.used_at).where(
+        credentials.c.token_digest == token.digest, credentials.c.used_at.is_not(None)
+    )
+    if connection.execute(used).first() is not None:
+        raise EnrolmentRefused("its credential is in use")
+    return token
+
+
+def _token_row(connection: Connection, digest: str) -> AnyRow | None:
+    found = select(enrollment_tokens).where(enrollment_tokens.c.digest == digest)
+    return connection.execute(found).first()
+
+
+def _agreed_name(connection: Connection, occasion: Occasion, token: AnyRow, message: Enroll) -> str:
+    """Which node this is: the token's word, else the node's own, else a new one."""
+    bound = token.agent_id or token.used_for
+    if bound is not None:
+        if message.agent_id not in (None, bound):
+            raise Refused(
+                "forbidden",
+                f"this token is for the node {bound!r}, not for {shown(message.agent_id)}",
+            )
+        return str(bound)
+    agent_id = message.agent_id or occasion.new_id()
+    _require_node_name(agent_id)
+    known = connection.execute(select(agents.c.id).where(agents.c.id == agent_id)).first()
+    if known is not None:
+        raise Refused(
+            "exists",
+            f"there is a node {agent_id!r} already; to enroll it anew make a token for it: "
+            f"corectl enroll-token --node {agent_id}",
+        )
+    return agent_id
+
+
+def _require_node_name(agent_id: str) -> None:
+    if not is_id(agent_id) or agent_id in _RESERVED:
+        raise Refused(
+            "bad_request",
+            f"{shown(agent_id)} cannot name a node: 1–128 of A–Z a–z 0–9 . _ : @ -, first a "
+            "letter or digit",
+        )
+
+
+def _bring_in(connection: Connection, occasion: Occasion, agent_id: str, message: Enroll) -> None:
+    known = connection.execute(select(agents.c.id).where(agents.c.id == agent_id)).first()
+    if known is None:
+        row = {
+            "id": agent_id,
+            "enrolled_at": occasion.now,
+            "stream_epoch": occasion.new_mark(),
+            "acked_mark": occasion.new_mark(),
+        }
+        connection.execute(insert(agents), [row])
+    body = {"version": message.version[:64], "again": known is not None}
+    journal.append(connection, occasion, agent_id, journal.ENROLLED, body=body)
+
+
+def first_use(connection: Connection, occasion: Occasion, digest: str, agent_id: str) -> None:
+    """The credential works: from now on it is the only one of its node."""
+    connection.execute(
+        update(credentials).where(credentials.c.digest == digest).values(used_at=occasion.now)
+    )
+    connection.execute(
+        delete(credentials).where(
+            credentials.c.agent_id == agent_id, credentials.c.digest != digest
+        )
+    )

@@ -1,0 +1,148 @@
+"""The stream to a node, as rows: put something into it, acknowledge, fork.
+
+The number comes from a counter on the agent's row, in the transaction of the change itself: so
+nothing commits behind a cursor that was already handed out.
+"""
+
+from __future__ import annotations
+
+from sqlalchemy import bindparam, delete, insert, select, update
+from sqlalchemy.engine import Connection
+
+from agent.core import journal
+from agent.core.nodes.cursor import Cursor, Stream
+from agent.core.occasion import Occasion
+from agent.core.store.port import AnyRow
+from agent.core.store.schema import actions, agents, deliveries, requests
+from agent.domain.definition import Owner
+
+DEFINITION = "definition"
+REQUEST = "request"
+
+_NEXT_SEQ = (
+    update(agents)
+    .where(agents.c.id == bindparam("agent"))
+    .values(head_seq=agents.c.head_seq + 1)
+    .returning(agents.c.head_seq)
+)
+_MARK_AT = select(deliveries.c.mark).where(
+    deliveries.c.agent_id == bindparam("agent"), deliveries.c.seq == bindparam("seq")
+)
+
+
+def enqueue(connection: Connection, occasion: Occasion, agent_id: str, what: str, ref: str) -> int:
+    """Give the change the next number of this node's stream."""
+    seq: int = connection.execute(_NEXT_SEQ, {"agent": agent_id}).scalar_one()
+    row = {
+        "agent_id": agent_id,
+        "seq": seq,
+        "mark": occasion.new_mark(),
+        "what": what,
+        "ref": ref,
+    }
+    connection.execute(insert(deliveries), [row])
+    return seq
+
+
+def enqueue_definition(
+    connection: Connection, occasion: Occasion, agent_id: str, action_id: str
+) -> None:
+    """Deliver the action's current definition."""
+    seq = enqueue(connection, occasion, agent_id, DEFINITION, action_id)
+    connection.execute(
+        update(actions)
+        .where(
+            actions.c.agent_id == agent_id,
+            actions.c.id == action_id,
+            actions.c.owner == Owner.CORE.value,
+        )
+        .values(delivered_seq=seq)
+    )
+
+
+def enqueue_request(
+    connection: Connection,
+    occasion: Occasion,
+    agent_id: str,
+    kind: str,
+    *,
+    action_id: str | None = None,
+    by: str | None = None,
+    reason: str | None = None,
+) -> str:
+    """Ask the node for something; returns the request's id."""
+    request_id = occasion.new_id()
+    seq = enqueue(connection, occasion, agent_id, REQUEST, request_id)
+    row = {
+        "id": request_id,
+        "agent_id": agent_id,
+        "type": kind,
+        "action_id": action_id,
+        "by": by,
+        "reason": reason,
+        "created_at": occasion.now,
+        "seq": seq,
+    }
+    connection.execute(insert(requests), [row])
+    return request_id
+
+
+def stream_of(connection: Connection, agent: AnyRow) -> Stream:
+    """The stream as the core knows it."""
+    head_mark = mark_at(connection, agent, agent.head_seq)
+    assert head_mark is not None, "the newest delivery has a row, or it was acknowledged"
+    return Stream(agent.stream_epoch, agent.acked_seq, agent.acked_mark, agent.head_seq, head_mark)
+
+
+def mark_at(connection: Connection, agent: AnyRow, seq: int) -> str | None:
+    """The mark of a delivery, None for one that was acknowledged and pruned, or never was."""
+    if seq == agent.acked_seq:
+        return str(agent.acked_mark)
+    mark: str | None = connection.execute(_MARK_AT, {"agent": agent.id, "seq": seq}).scalar()
+    return mark
+
+
+def acknowledge(connection: Connection, occasion: Occasion, agent: AnyRow, cursor: Cursor) -> None:
+    """Everything up to the cursor is durable on the node: forget it here."""
+    connection.execute(
+        update(agents)
+        .where(agents.c.id == agent.id)
+        .values(acked_seq=cursor.seq, acked_mark=cursor.mark)
+    )
+    connection.execute(
+        delete(deliveries).where(deliveries.c.agent_id == agent.id, deliveries.c.seq <= cursor.seq)
+    )
+    connection.execute(
+        update(requests)
+        .where(
+            requests.c.agent_id == agent.id,
+            requests.c.acked_at.is_(None),
+            requests.c.seq <= cursor.seq,
+        )
+        .values(acked_at=occasion.now)
+    )
+
+
+def fork(connection: Connection, occasion: Occasion, agent: AnyRow, presented: Cursor) -> None:
+    """Two histories met: begin a new epoch, and ask the node for everything it has.
+
+    The full answer that follows covers all that was in the old one.
+    """
+    connection.execute(
+        update(agents)
+        .where(agents.c.id == agent.id)
+        .values(
+            stream_epoch=occasion.new_mark(),
+            acked_seq=agent.head_seq,
+            acked_mark=occasion.new_mark(),
+        )
+    )
+    connection.execute(delete(deliveries).where(deliveries.c.agent_id == agent.id))
+    journal.append(
+        connection,
+        occasion,
+        agent.id,
+        journal.STREAM_FORKED,
+        body={"presented": str(presented), "head_seq": agent.head_seq},
+    )
+    enqueue_request(connection, occasion, agent.id, "send_state", by="core", reason="stream forked")

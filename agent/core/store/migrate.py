@@ -1,0 +1,58 @@
+"""Bringing a database to the schema of this version, under the lock, before anything reads it.
+
+Each migration and its record commit together. Alembic takes a quarter of a second to import, so
+it is only asked when the recorded revision is not ours.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from sqlalchemy import inspect, text
+from sqlalchemy.engine import Connection
+
+from agent.core.store.dialect import open_engine
+from agent.domain.errors import AgentError, shown
+
+HEAD = "0001"
+MIGRATIONS = Path(__file__).parent / "migrations"
+
+
+class UnknownSchema(AgentError):
+    """The database was written by a newer version."""
+
+
+def migrate(url: str) -> None:
+    """Create or upgrade. Raises `UnknownSchema`, and changes nothing, on a newer database."""
+    engine = open_engine(url, writes=True)
+    try:
+        with engine.connect() as connection:
+            if _recorded(connection) != HEAD:
+                _upgrade(connection)
+    finally:
+        engine.dispose()
+
+
+def _recorded(connection: Connection) -> str | None:
+    with connection.begin():
+        if not inspect(connection).has_table("alembic_version"):
+            return None
+        row = connection.execute(text("SELECT version_num FROM alembic_version")).first()
+        return None if row is None else str(row[0])
+
+
+def _upgrade(connection: Connection) -> None:
+    from alembic import command  # noqa: PLC0415  (a quarter of a second, needed once per version)
+    from alembic.config import Config  # noqa: PLC0415
+    from alembic.util import CommandError  # noqa: PLC0415
+
+    config = Config()
+    config.set_main_option("script_location", str(MIGRATIONS))
+    config.attributes["connection"] = connection
+    try:
+        command.upgrade(config, "head")
+    except CommandError as error:
+        raise UnknownSchema(
+            f"the database is at revision {shown(_recorded(connection))}, this version knows up "
+            f"to {HEAD}: it was written by a newer cored; start that one ({error})"
+        ) from None

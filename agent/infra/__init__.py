@@ -1,0 +1,1 @@
+"""Thin edges to the outside world, used by both halves. Imports `domain` only."""

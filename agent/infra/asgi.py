@@ -1,0 +1,284 @@
+"""The edge of an HTTP API: JSON in, JSON out, and every error as one `ErrorAnswer`.
+
+Endpoints are plain starlette functions that return `answer(...)` or raise what the domain and the
+wire raise; here, and only here, exceptions become status codes. What nobody expected is told to
+`on_failure` with an id, and the caller learns the id alone.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import math
+import secrets
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any, TypeVar
+
+import msgspec
+from starlette.exceptions import HTTPException
+from starlette.requests import ClientDisconnect, Request
+from starlette.responses import Response
+from starlette.routing import BaseRoute, Router
+from starlette.types import Message, Receive, Scope, Send
+
+from agent.domain.errors import AgentError, Fault, InvalidDocument, Refused, shown
+from agent.wire import strict_json
+from agent.wire.messages import (
+    BODY_BYTES_MAX,
+    BadMessage,
+    ErrorAnswer,
+    convert_message,
+    plain_faults,
+)
+
+BODY_READ_S_MAX = 60.0
+REQUESTS_MAX = 4096  # under way at once, long polls included
+STATUS_OF_CODE: Mapping[str, int] = {
+    "bad_request": 400,
+    "bad_events": 400,
+    "unsupported_protocol": 400,
+    "unauthorized": 401,
+    "forbidden": 403,
+    "not_found": 404,
+    "method_not_allowed": 405,
+    "gone": 410,
+    "too_large": 413,
+    "invalid": 422,
+    "busy": 503,
+    "unavailable": 503,
+}
+STATUS_REFUSED = 409  # understood, and the state of things forbids it
+RETRY_AFTER_S = 2
+
+M = TypeVar("M", bound=msgspec.Struct)
+OnFailure = Callable[[str, str, str, BaseException], None]
+"""(error id, method, path, exception)"""
+
+
+class JsonAnswer(Response):
+    """A value as JSON."""
+
+    media_type = "application/json"
+
+    def render(self, content: Any) -> bytes:
+        """Compact UTF-8 and a newline, for people with curl."""
+        return strict_json.encode(content) + b"\n"
+
+
+def answer(value: Any, status: int = 200, headers: Mapping[str, str] | None = None) -> JsonAnswer:
+    """The value, encoded."""
+    return JsonAnswer(value, status_code=status, headers=headers)
+
+
+def error_answer(error: AgentError) -> JsonAnswer:
+    """What an expected error looks like outside."""
+    body = _error_body(error)
+    status = _status_of(error, body.error)
+    headers = {}
+    if status == 401:
+        headers["www-authenticate"] = "Bearer"
+    elif status == 413:
+        headers["connection"] = "close"  # the rest of the body is not going to be read
+    elif status == 503:
+        headers["retry-after"] = str(RETRY_AFTER_S)
+    return answer(body, status, headers)
+
+
+def _status_of(error: AgentError, code: str) -> int:
+    if isinstance(error, strict_json.NotJson | BadMessage):
+        return 400
+    if isinstance(error, InvalidDocument):
+        return 422
+    return STATUS_OF_CODE.get(code, STATUS_REFUSED)
+
+
+def _error_body(error: AgentError) -> ErrorAnswer:
+    if isinstance(error, strict_json.NotJson):
+        return ErrorAnswer(error="not_json", message=str(error))
+    if isinstance(error, BadMessage):
+        return ErrorAnswer(error="bad_message", message=str(error))
+    if isinstance(error, InvalidDocument):
+        return ErrorAnswer(error="invalid", message=str(error), faults=plain_faults(error.faults))
+    if isinstance(error, Refused):
+        return ErrorAnswer(
+            error=error.code,
+            message=str(error),
+            faults=plain_faults(tuple(getattr(error, "faults", ()))),
+            expected=getattr(error, "expected", None),
+            acked=getattr(error, "acked", None),
+        )
+    return ErrorAnswer(error="refused", message=str(error))
+
+
+async def read_body(request: Request, bytes_max: int = BODY_BYTES_MAX) -> bytes:
+    """The whole body, never more than `bytes_max` of it in memory. Raises `Refused`."""
+    declared = request.headers.get("content-length", "")
+    if declared.isdigit() and int(declared) > bytes_max:
+        raise _too_large(bytes_max)
+    received = bytearray()
+    try:
+        async with asyncio.timeout(BODY_READ_S_MAX):
+            async for chunk in request.stream():
+                received += chunk
+                if len(received) > bytes_max:
+                    raise _too_large(bytes_max)
+    except TimeoutError:
+        raise Refused(
+            "bad_request", f"the body did not arrive within {BODY_READ_S_MAX:g} s"
+        ) from None
+    return bytes(received)
+
+
+def _too_large(bytes_max: int) -> Refused:
+    return Refused("too_large", f"the body is larger than {bytes_max} bytes; send less at once")
+
+
+async def read_json(request: Request, bytes_max: int = BODY_BYTES_MAX) -> Any:
+    """The body as plain values. Raises `NotJson`, `Refused`."""
+    return strict_json.decode(await read_body(request, bytes_max))
+
+
+async def read_optional_json(request: Request) -> Any:
+    """`read_json`, an empty body being an empty object."""
+    body = await read_body(request)
+    return strict_json.decode(body) if body.strip() else {}
+
+
+async def read_message(request: Request, message: type[M]) -> M:
+    """The body as a message of the wire. Raises `NotJson`, `BadMessage`, `Refused`."""
+    return convert_message(await read_json(request), message)
+
+
+class Query:
+    """The query string, read strictly; `finish` raises all faults, unknown names included."""
+
+    def __init__(self, request: Request) -> None:
+        self._given = dict(request.query_params.multi_items())
+        self._known: set[str] = set()
+        self._faults: list[Fault] = []
+
+    def text(self, name: str) -> str | None:
+        """A text, or None."""
+        self._known.add(name)
+        return self._given.get(name) or None
+
+    def flag(self, name: str) -> bool:
+        """`true`, `1` or present without a value."""
+        self._known.add(name)
+        raw = self._given.get(name, "false").lower()
+        if raw not in {"", "1", "true", "0", "false"}:
+            self._faults.append(Fault(name, f"must be true or false, not {shown(raw)}"))
+        return raw in {"", "1", "true"}
+
+    def whole(self, name: str, default: int, low: int, high: int) -> int:
+        """A whole number within bounds."""
+        raw = self.text(name)
+        if raw is None:
+            return default
+        if not raw.isdecimal() or len(raw) > 18 or not low <= int(raw) <= high:
+            self._faults.append(
+                Fault(name, f"must be a whole number from {low} to {high}, not {shown(raw)}")
+            )
+            return default
+        return int(raw)
+
+    def seconds(self, name: str, default: float, high: float) -> float:
+        """Seconds, cut to `high`."""
+        raw = self.text(name)
+        if raw is None:
+            return default
+        try:
+            value = float(raw)
+        except ValueError:
+            value = math.nan
+        if not 0 <= value < math.inf:
+            self._faults.append(Fault(name, f"must be seconds, not {shown(raw)}"))
+            return default
+        return min(value, high)
+
+    def one_of(self, name: str, words: Iterable[str]) -> str | None:
+        """One of the words, or None."""
+        raw = self.text(name)
+        known = list(words)
+        if raw is not None and raw not in known:
+            self._faults.append(Fault(name, f"{shown(raw)} is not one of {', '.join(known)}"))
+            return None
+        return raw
+
+    def finish(self) -> None:
+        """Raise `InvalidDocument` if anything was wrong."""
+        for name in self._given:
+            if name not in self._known:
+                known = ", ".join(sorted(self._known)) or "none"
+                self._faults.append(Fault(name, f"is not a parameter here; known are {known}"))
+        if self._faults:
+            raise InvalidDocument(self._faults)
+
+
+class Edge:
+    """The ASGI application: routes, and around them the translation of errors."""
+
+    def __init__(self, routes: Iterable[BaseRoute], on_failure: OnFailure) -> None:
+        self._router = Router(list(routes), redirect_slashes=False)
+        self._on_failure = on_failure
+        self._under_way = 0
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """One request."""
+        if self._under_way >= REQUESTS_MAX:
+            full = error_answer(Refused("busy", "too many requests at once; try again shortly"))
+            await full(scope, receive, send)
+            return
+        self._under_way += 1
+        try:
+            await self._guarded(scope, receive, send)
+        finally:
+            self._under_way -= 1
+
+    async def _guarded(self, scope: Scope, receive: Receive, send: Send) -> None:
+        started = False
+
+        async def watched(message: Message) -> None:
+            nonlocal started
+            started = True
+            await send(message)
+
+        try:
+            scope["app"] = self  # makes the router raise, instead of answering in plain text
+            await self._router(scope, receive, watched)
+        except ClientDisconnect:
+            return
+        except Exception as error:
+            response = self._translate(error, scope)
+            if started:
+                raise  # half an answer is out: the server must cut the connection
+            await response(scope, receive, send)
+
+    def _translate(self, error: Exception, scope: Scope) -> Response:
+        if isinstance(error, AgentError):
+            return error_answer(error)
+        if isinstance(error, HTTPException):
+            return _http_answer(error, scope)
+        error_id = secrets.token_hex(6)
+        self._on_failure(error_id, scope["method"], scope["path"], error)
+        message = f"an error of ours, not of yours; the log has it under {error_id}"
+        return answer(ErrorAnswer(error="internal", message=message), 500)
+
+
+def _http_answer(error: HTTPException, scope: Scope) -> Response:
+    if error.status_code == 404:
+        return error_answer(Refused("not_found", f"there is nothing at {shown(scope['path'])}"))
+    if error.status_code == 405:
+        allowed = (error.headers or {}).get("Allow", "")
+        message = f"{scope['method']} is not possible here; possible: {allowed}"
+        body = ErrorAnswer(error="method_not_allowed", message=message)
+        return answer(body, 405, {"allow": allowed})
+    body = ErrorAnswer(error="refused", message=str(error.detail))
+    return answer(body, error.status_code)
+
+
+def bearer_token(request: Request) -> str:
+    """The credential of the request. Raises `Refused` (401) if there is none."""
+    scheme, _, token = request.headers.get("authorization", "").partition(" ")
+    if scheme.lower() != "bearer" or not token.strip():
+        raise Refused("unauthorized", "a bearer token is needed: Authorization: Bearer …")
+    return token.strip()

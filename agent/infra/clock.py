@@ -1,0 +1,110 @@
+"""The one file that reads a clock, and the timer that follows the wall clock when it is set.
+
+Everything else is handed a `Clock`. Durations come from `monotonic`, dates from `now`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import ctypes
+import errno
+import os
+import time
+from collections.abc import Callable
+from contextlib import suppress
+from datetime import UTC, datetime
+from typing import Protocol
+
+from agent.domain.instants import to_us
+
+_CLOCK_REALTIME = 0
+_TFD_TIMER_ABSTIME = 1
+_TFD_TIMER_CANCEL_ON_SET = 2
+_FAR_S = 2**40  # tens of thousands of years: "no instant", but still told when the clock is set
+
+
+class Clock(Protocol):
+    """Where time comes from; a simulation brings its own."""
+
+    def now(self) -> datetime:
+        """The wall clock, aware UTC."""
+        ...
+
+    def monotonic(self) -> float:
+        """Seconds from an arbitrary start, never set."""
+        ...
+
+
+class SystemClock:
+    """The machine's clocks."""
+
+    def now(self) -> datetime:
+        """The wall clock, aware UTC."""
+        return datetime.now(UTC)
+
+    def monotonic(self) -> float:
+        """CLOCK_MONOTONIC in seconds."""
+        return time.monotonic()
+
+
+class Alarm(Protocol):
+    """One timer for one wall-clock instant; calls back once it has passed or the clock was set."""
+
+    def set(self, at: datetime | None) -> None:
+        """Ring at `at`; None: only when the clock is set. Replaces what was set before."""
+        ...
+
+    def close(self) -> None:
+        """Never ring again."""
+        ...
+
+
+class _Timespec(ctypes.Structure):
+    _fields_ = (("seconds", ctypes.c_long), ("nanoseconds", ctypes.c_long))
+
+
+class _Itimerspec(ctypes.Structure):
+    _fields_ = (("interval", _Timespec), ("value", _Timespec))
+
+
+class WallAlarm:
+    """A timerfd on the wall clock with cancel-on-set: no polling, and clock steps are noticed.
+
+    `os.timerfd_create` is Python 3.13+, so this goes through the C library.
+    """
+
+    def __init__(self, ring: Callable[[], None]) -> None:
+        self._ring = ring
+        self._libc = ctypes.CDLL(None, use_errno=True)
+        self._fd = self._libc.timerfd_create(_CLOCK_REALTIME, os.O_NONBLOCK | os.O_CLOEXEC)
+        if self._fd < 0:
+            raise OSError(ctypes.get_errno(), "timerfd_create failed")
+        self._loop = asyncio.get_running_loop()
+        self._loop.add_reader(self._fd, self._readable)
+
+    def set(self, at: datetime | None) -> None:
+        """Ring at `at` (at once if it has passed); None: only when the clock is set."""
+        microseconds = _FAR_S * 1_000_000 if at is None else max(1, to_us(at))
+        seconds, rest = divmod(microseconds, 1_000_000)
+        spec = _Itimerspec(_Timespec(0, 0), _Timespec(seconds, rest * 1000))
+        flags = _TFD_TIMER_ABSTIME | _TFD_TIMER_CANCEL_ON_SET
+        if self._libc.timerfd_settime(self._fd, flags, ctypes.byref(spec), None) == 0:
+            return
+        if ctypes.get_errno() == errno.ECANCELED:  # set while we armed it: armed all the same
+            self._ring()
+            return
+        raise OSError(ctypes.get_errno(), "timerfd_settime failed")
+
+    def close(self) -> None:
+        """Never ring again."""
+        self._loop.remove_reader(self._fd)
+        os.close(self._fd)
+
+    def _readable(self) -> None:
+        with suppress(BlockingIOError):
+            try:
+                os.read(self._fd, 8)
+            except OSError as error:
+                if error.errno != errno.ECANCELED:  # ECANCELED is how a clock step is told
+                    raise
+        self._ring()

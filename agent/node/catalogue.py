@@ -1,0 +1,107 @@
+"""The kinds that this node can run, as the runner reported them, and the check of payloads.
+
+The runner owns the catalogue (it resolves and checks scripts); this is the brain's copy of it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from agent.domain.definition import ApprovalState, Definition, RiskLevel
+from agent.domain.errors import Fault
+from agent.domain.lifecycle import Reason
+from agent.domain.manifest import Manifest
+from agent.node.ports import Catalogue
+from agent.wire.fields import nearest
+
+FAULTS_PER_PAYLOAD_MAX = 20
+
+
+class Kinds:
+    """Looks kinds up and checks payloads; replaced as a whole when the catalogue changed."""
+
+    def __init__(self) -> None:
+        self._catalogue = Catalogue()
+        self._validators: dict[str, Any] = {}
+
+    @property
+    def catalogue(self) -> Catalogue:
+        """What the runner reported last."""
+        return self._catalogue
+
+    def replace(self, catalogue: Catalogue) -> None:
+        """Take a newer catalogue."""
+        self._catalogue = catalogue
+        self._validators.clear()
+
+    def manifest(self, kind: str) -> Manifest | None:
+        """The manifest of a kind that is installed."""
+        return self._catalogue.kinds.get(kind)
+
+    def is_parallel(self, kind: str) -> bool:
+        """Whether actions of the kind run beside others; unknown kinds do not."""
+        manifest = self.manifest(kind)
+        return manifest is not None and manifest.parallel
+
+    def check(
+        self, kind: str, payload: Mapping[str, Any], *, dry_run: bool
+    ) -> tuple[Reason, tuple[Fault, ...]] | None:
+        """Why this cannot run on this node, with every fault; None if it can."""
+        manifest = self.manifest(kind)
+        if manifest is None:
+            hint = nearest(kind, self._catalogue.kinds)
+            text = f"unknown kind {kind!r}: not in this node's catalogue{hint}"
+            return Reason.UNKNOWN_KIND, (Fault("kind", text),)
+        if manifest.faults:
+            return Reason.UNKNOWN_KIND, tuple(Fault("kind", text) for text in manifest.faults)
+        if dry_run and not manifest.dry_run:
+            text = f"kind {kind!r} has no dry run; it would run for real"
+            return Reason.DRY_RUN_UNSUPPORTED, (Fault("dry_run", text),)
+        faults = self._payload_faults(manifest, payload)
+        return (Reason.BAD_PAYLOAD, faults) if faults else None
+
+    def approval_faults(self, definition: Definition) -> tuple[Fault, ...]:
+        """Dangerous always waits for a person: refused here without an approval record."""
+        manifest = self.manifest(definition.kind)
+        levels = (definition.risk_level, manifest.risk_level if manifest else None)
+        approval = definition.approval
+        if approval is not None and approval.state is ApprovalState.APPROVED:
+            return ()
+        if approval is not None:
+            text = f"is {approval.state.value}; only what is approved may reach a node"
+            return (Fault("approval", text),)
+        if RiskLevel.DANGEROUS in levels:
+            return (Fault("approval", "is missing; a dangerous action needs a person's approval"),)
+        return ()
+
+    def _payload_faults(self, manifest: Manifest, payload: Mapping[str, Any]) -> tuple[Fault, ...]:
+        if manifest.payload_schema is None:
+            return ()
+        validator = self._validators.get(manifest.kind)
+        if validator is None:
+            validator = self._validators[manifest.kind] = _compile(manifest.payload_schema)
+        if isinstance(validator, Fault):
+            return (validator,)
+        faults = []
+        for error in validator.iter_errors(dict(payload)):
+            path = ".".join(["payload", *(str(part) for part in error.instance_path)])
+            faults.append(Fault(path, error.message))
+            if len(faults) == FAULTS_PER_PAYLOAD_MAX:
+                break
+        return tuple(faults)
+
+
+def _compile(schema: Mapping[str, Any]) -> Any:
+    """A validator, or the Fault that the schema itself has. Imported late: 8 MB few nodes need."""
+    import jsonschema_rs  # noqa: PLC0415
+
+    try:
+        return jsonschema_rs.validator_for(dict(schema), retriever=_retrieve_nothing)
+    except (jsonschema_rs.ValidationError, jsonschema_rs.ReferencingError, ValueError) as error:
+        first = str(error).partition("\n")[0]
+        return Fault("kind", f"the payload_schema of its manifest is not a JSON Schema: {first}")
+
+
+def _retrieve_nothing(uri: str) -> Any:
+    raise ValueError(f"a schema may not refer to {uri}: nothing is fetched")

@@ -1,0 +1,160 @@
+"""What people and programs on this node ask for: submit and cancel. Decided by the domain.
+
+Each command is one transaction; it returns after the commit, and then the engine is woken.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from agent.domain.action import Action
+from agent.domain.definition import Definition, Owner, Requester
+from agent.domain.errors import Fault, InvalidDocument, NotFound, Refused, shown
+from agent.domain.ids import RandomBits, new_id
+from agent.domain.lifecycle import ExecutionStatus, Reason
+from agent.domain.starting import unstart
+from agent.infra.clock import Clock
+from agent.node.catalogue import Kinds
+from agent.node.engine import Engine
+from agent.node.hands import Hands
+from agent.node.ledger import Ledger
+from agent.node.ports import RunnerAway, RunnerRefused, Store
+from agent.node.store import actions
+from agent.wire.definition import decode_definition
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class QueueLimits:
+    """Bounds on what may wait: `queued_max` due ones submitted here, `pending_max` future ones."""
+
+    queued_max: int = 10_000
+    pending_max: int = 1_000_000
+
+
+class Commands:
+    """The writes of the local API."""
+
+    def __init__(
+        self, *, store: Store, ledger: Ledger, engine: Engine, hands: Hands, kinds: Kinds,
+        clock: Clock, random_bits: RandomBits, limits: QueueLimits,
+    ) -> None:  # fmt: skip
+        self._store = store
+        self._ledger = ledger
+        self._engine = engine
+        self._hands = hands
+        self._kinds = kinds
+        self._clock = clock
+        self._random_bits = random_bits
+        self._limits = limits
+
+    async def submit(self, document: Any, requester: Requester = Requester.AGENT_API) -> Action:
+        """Accept a definition of this node. Raises `InvalidDocument` or `Refused`; idempotent not:
+        a repeated id is refused (`conflict`) and changes nothing.
+        """
+        await self.look_at_catalogue()
+        definition = self._decode(document, requester)
+        parallel = self._kinds.is_parallel(definition.kind)
+
+        def accept(connection: sqlite3.Connection) -> Action:
+            now = self._clock.now()
+            if actions.by_id(connection, definition.id) is not None:
+                raise Refused(
+                    "conflict",
+                    f"there is already an action {definition.id!r}; nothing was changed. "
+                    "Leave the id out to get a fresh one.",
+                )
+            self._require_room(connection, definition)
+            return self._ledger.accept(connection, definition, now, parallel=parallel)
+
+        action = await self._store.write(accept)
+        self._engine.wake()
+        self._engine.changes.notify()
+        return action
+
+    async def cancel(self, action_id: str) -> Action:
+        """Withdraw an action here: final if it waits, stopped first if it runs.
+
+        Raises `NotFound`, or `Refused` (`final`) where it has ended. Cancelling twice is one.
+        """
+
+        def decide(connection: sqlite3.Connection) -> Action:
+            action = actions.by_id(connection, action_id)
+            if action is None:
+                raise NotFound(f"there is no action {action_id!r} on this node")
+            if action.is_final:
+                raise Refused(
+                    "final",
+                    f"action {action_id!r} has already ended: {action.execution_status.value}",
+                )
+            if action.execution_status is ExecutionStatus.STARTED:
+                return self._ledger.ask_to_stop(connection, action, Reason.CANCELLED_ON_NODE.value)
+            ending = unstart(action, Reason.CANCELLED_ON_NODE, self._clock.now())
+            return self._ledger.move(connection, action, ending)
+
+        action = await self._store.write(decide)
+        if action.execution_status is ExecutionStatus.STARTED:
+            self._engine.stop(action)
+        self._engine.wake()
+        self._engine.changes.notify()
+        return action
+
+    async def look_at_catalogue(self) -> None:
+        """Take note of kinds that were added, changed or removed."""
+        try:
+            await self._hands.refresh_kinds()
+        except (RunnerAway, RunnerRefused):
+            return  # judged by what was known last; the start checks again
+
+    def _decode(self, document: Any, requester: Requester) -> Definition:
+        """All faults together: of form, of kind and payload, of what a node may own."""
+        faults: list[Fault] = []
+        definition = None
+        try:
+            definition = decode_definition(
+                document,
+                id=new_id(self._clock.now(), self._random_bits),
+                owner=Owner.NODE.value,
+                requester=requester.value,
+            )
+        except InvalidDocument as error:
+            faults += error.faults
+        if isinstance(document, Mapping):
+            if document.get("owner", "node") != "node":
+                faults.append(
+                    Fault("owner", f"{shown(document['owner'])}: what comes in here is the node's")
+                )
+            faults += self._kind_faults(document)
+        if definition is not None:
+            faults += self._kinds.approval_faults(definition)
+        if definition is None or faults:
+            raise InvalidDocument(faults)
+        return definition
+
+    def _kind_faults(self, document: Mapping[str, Any]) -> tuple[Fault, ...]:
+        kind = document.get("kind", document.get("action_type"))
+        payload = document.get("payload") or {}
+        if not isinstance(kind, str) or not isinstance(payload, dict):
+            return ()  # already told by the decoder
+        found = self._kinds.check(kind, payload, dry_run=document.get("dry_run") is True)
+        return found[1] if found else ()
+
+    def _require_room(self, connection: sqlite3.Connection, definition: Definition) -> None:
+        """A full queue refuses clearly; what is there is not touched."""
+        waiting = actions.counts(connection)[ExecutionStatus.NULL.value]
+        now = self._clock.now()
+        future = definition.from_date is not None and definition.from_date > now
+        limit = self._limits.pending_max if future else self._limits.queued_max
+        if waiting < limit:
+            return
+        due = actions.count_due(connection, now, self._limits.queued_max)
+        taken = waiting - due if future else due
+        if taken >= limit:
+            which = "future actions (max_pending)" if future else "due actions (max_queued)"
+            raise Refused(
+                "queue_full",
+                f"{taken} {which} are waiting and no more are taken; wait, cancel some, "
+                "or raise the limit in the configuration",
+            )

@@ -1,0 +1,225 @@
+"""The wiring of `agentd`: the one place that sees all of its parts. Builds, runs, stops.
+
+Order of a start: lock, database, identity, runner (recovery by evidence), API, sync. A stop ends
+the loops and leaves scripts running: they are the runner's.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import random
+import secrets
+import signal
+import socket
+import sqlite3
+from contextlib import suppress
+from typing import Any
+
+from agent.domain.errors import AgentError
+from agent.domain.ids import new_mark
+from agent.infra.clock import SystemClock, WallAlarm
+from agent.infra.http_server import HttpServer, bind_tcp, bind_unix, bound_to, remove_socket
+from agent.infra.logs import get_log
+from agent.infra.notify import notify
+from agent.node import log_events
+from agent.node.api.access import Access, own_token
+from agent.node.api.context import Context
+from agent.node.api.routes import build_api
+from agent.node.catalogue import Kinds
+from agent.node.commands import Commands, QueueLimits
+from agent.node.connection import CoreConnection
+from agent.node.duties import Duties
+from agent.node.engine import Engine
+from agent.node.hands import Hands
+from agent.node.ledger import Ledger
+from agent.node.lock import lock_exclusively
+from agent.node.retention import Retention, prune
+from agent.node.runner_client import SocketRunner
+from agent.node.runner_process import OwnRunner, nothing_to_ensure
+from agent.node.settings import Settings
+from agent.node.status import Status
+from agent.node.store.meta import Meta, read_meta, write_meta
+from agent.node.store.threaded import ThreadedStore
+from agent.version import VERSION
+
+SOCKET_FILE = "agent.sock"
+STOP_GRACE_S = 5.0
+
+
+class Broken(AgentError):
+    """One of the daemon's loops died; the log has the traceback."""
+
+
+class Daemon:
+    """Everything of one agentd process."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+        self._log = get_log()
+        self._clock = SystemClock()
+        self._kinds = Kinds()
+        self._ledger = Ledger(secrets.randbits)
+        self._stop = asyncio.Event()
+        self._tasks: list[asyncio.Task[Any]] = []
+        self._failed: BaseException | None = None
+
+    async def run(self) -> None:
+        """From lock to stop. Raises what prevents a start; a stop by signal returns."""
+        lock = lock_exclusively(self._settings.state_dir)
+        try:
+            store = ThreadedStore(self._settings.state_dir / "agent.db")
+            try:
+                await self._serve(store)
+            finally:
+                await store.close()
+        finally:
+            os.close(lock)
+        self._log.info(log_events.STOPPED)
+
+    async def _serve(self, store: ThreadedStore) -> None:
+        self._stop_on_signals()
+        meta = await store.write(lambda c: open_life(c, self._settings.agent_id))
+        self._build(store, meta)
+        server = HttpServer(build_api(self._context), self._bind())
+        self._spawn(self._engine.run())
+        self._spawn(self._hands.run())
+        await server.start()
+        self._spawn(self._duties.run())
+        self._spawn(self._announce(meta))
+        if self._core is not None:
+            self._spawn(self._core.run())
+        try:
+            await self._stop.wait()
+            notify("STOPPING=1")
+            self._log.info(log_events.STOPPING)
+        finally:
+            await self._end(server)
+
+    def _build(self, store: ThreadedStore, meta: Meta) -> None:
+        settings = self._settings
+        self._runner = SocketRunner(settings.runner_socket, self._ensure_runner())
+        self._engine = Engine(
+            store=store, ledger=self._ledger, runner=self._runner, kinds=self._kinds,
+            clock=self._clock, alarm=WallAlarm, jitter=random.random,
+            parallel_max=settings.max_parallel, log=self._log,
+        )  # fmt: skip
+        self._hands = Hands(
+            runner=self._runner, engine=self._engine, store=store, kinds=self._kinds,
+            generation=meta.generation, log=self._log,
+        )  # fmt: skip
+        retention = Retention(keep_days=settings.keep_days, keep_finished=settings.keep_finished)
+
+        async def prune_now() -> None:
+            await prune(store, self._runner, self._clock, retention, self._log)
+
+        self._duties = Duties(prune=prune_now, log=self._log)
+        self._core = self._connect_core(store, meta)
+        self._context = self._api_context(store)
+
+    def _connect_core(self, store: ThreadedStore, meta: Meta) -> CoreConnection | None:
+        if self._settings.core is None:
+            return None
+        return CoreConnection(
+            settings=self._settings, store=store, ledger=self._ledger, engine=self._engine,
+            hands=self._hands, kinds=self._kinds, runner=self._runner, clock=self._clock,
+            duties=self._duties, agent_id=meta.agent_id, log=self._log,
+        )  # fmt: skip
+
+    def _api_context(self, store: ThreadedStore) -> Context:
+        settings = self._settings
+        commands = Commands(
+            store=store, ledger=self._ledger, engine=self._engine, hands=self._hands,
+            kinds=self._kinds, clock=self._clock, random_bits=secrets.randbits,
+            limits=QueueLimits(queued_max=settings.max_queued, pending_max=settings.max_pending),
+        )  # fmt: skip
+        state = CoreConnection.state_of(self._core)
+        status = Status(
+            engine=self._engine, hands=self._hands, sync=state, clock=self._clock, version=VERSION
+        )
+        token = own_token(settings.state_dir) if settings.listen else None
+        return Context(
+            store=store, engine=self._engine, hands=self._hands, runner=self._runner,
+            kinds=self._kinds, commands=commands, status=status, clock=self._clock,
+            access=Access(token), sync_now=self._sync_now, on_failure=self._api_failed,
+        )  # fmt: skip
+
+    def _ensure_runner(self) -> Any:
+        settings = self._settings
+        if settings.runner == "external":
+            return nothing_to_ensure
+        own = OwnRunner(
+            state_dir=settings.state_dir,
+            scripts_dir=settings.scripts_dir,
+            socket_path=settings.runner_socket,
+            parallel_max=settings.max_parallel,
+        )
+        return own.ensure
+
+    def _bind(self) -> list[socket.socket]:
+        sockets = [bind_unix(self._settings.state_dir / SOCKET_FILE, 0o660)]
+        if self._settings.listen is not None:
+            tcp = bind_tcp(*self._settings.listen)
+            (self._settings.state_dir / "listen").write_text(bound_to(tcp) + "\n")
+            sockets.append(tcp)
+        return sockets
+
+    async def _announce(self, meta: Meta) -> None:
+        """Ready means: every action of the last life has its verdict, and new ones can start."""
+        await self._hands.recovered.wait()
+        notify(f"READY=1\nSTATUS=node {meta.agent_id}, {len(self._engine.running)} running")
+        self._log.info(log_events.READY, agent_id=meta.agent_id, version=VERSION)
+
+    async def _sync_now(self) -> dict[str, Any]:
+        return await CoreConnection.pull_once(self._core)
+
+    def _api_failed(self, error_id: str, method: str, path: str, error: BaseException) -> None:
+        self._log.error(
+            log_events.API_FAILED, error_id=error_id, method=method, path=path, exc_info=error
+        )
+
+    def _stop_on_signals(self) -> None:
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(number, self._stop.set)
+
+    def _spawn(self, work: Any) -> None:
+        task = asyncio.ensure_future(work)
+        task.add_done_callback(self._task_ended)
+        self._tasks.append(task)
+
+    def _task_ended(self, task: asyncio.Task[Any]) -> None:
+        """A loop that dies takes the daemon down: a restart is clean, half a daemon is not."""
+        if not task.cancelled() and task.exception() is not None:
+            self._log.error(log_events.TASK_DIED, exc_info=task.exception())
+            self._failed = task.exception()
+            self._stop.set()
+
+    async def _end(self, server: HttpServer) -> None:
+        await server.stop(STOP_GRACE_S)
+        remove_socket(self._settings.state_dir / SOCKET_FILE)
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        if self._core is not None:
+            await self._core.close()
+        await self._runner.close()
+        if self._failed is not None:
+            raise Broken(f"stopped because of an error of ours: {self._failed!r}; see the log")
+
+
+def open_life(connection: sqlite3.Connection, agent_id: str) -> Meta:
+    """A new generation; and an identity where there is none."""
+    meta = read_meta(connection)
+    write_meta(connection, generation=meta.generation + 1)
+    if not meta.enrolled and meta.agent_id != agent_id:
+        write_meta(connection, agent_id=agent_id)
+    if not meta.agent_epoch:
+        write_meta(connection, agent_epoch=new_mark(secrets.randbits))
+    return read_meta(connection)
+
+
+def run_daemon(settings: Settings) -> None:
+    """`agentd` in the foreground, until a signal."""
+    with suppress(KeyboardInterrupt):
+        asyncio.run(Daemon(settings).run())

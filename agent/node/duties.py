@@ -1,0 +1,67 @@
+"""The daemon's own periodic duties, by `schedule`, fed into one timer by its `idle_seconds`.
+
+Durable actions have the engine (docs/decisions/0006); what is here may be forgotten at any
+restart and is simply done again.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+import schedule
+
+from agent.node import log_events
+
+PRUNE_EVERY_H = 6
+FALLBACK_PULL_EVERY_S = 60
+POLL_AGAIN_EVERY_MIN = 10
+_FALLBACK = "fallback"
+
+
+class Duties:
+    """Runs each duty when it is due; sleeps in between without waking."""
+
+    def __init__(self, *, prune: Callable[[], Awaitable[None]], log: Any) -> None:
+        self._scheduler = schedule.Scheduler()
+        self._due: list[Callable[[], Awaitable[None]]] = []
+        self._changed = asyncio.Event()
+        self._log = log
+        self._scheduler.every(PRUNE_EVERY_H).hours.do(self._due.append, prune)
+
+    def fall_back(self, pull: Callable[[], None], poll_again: Callable[[], None]) -> None:
+        """While long polls are cut: pull every minute, and try a long poll now and then."""
+
+        async def pull_now() -> None:
+            pull()
+
+        async def try_polling() -> None:
+            self._scheduler.clear(_FALLBACK)
+            poll_again()
+
+        every = self._scheduler.every
+        every(FALLBACK_PULL_EVERY_S).seconds.do(self._due.append, pull_now).tag(_FALLBACK)
+        every(POLL_AGAIN_EVERY_MIN).minutes.do(self._due.append, try_polling).tag(_FALLBACK)
+        self._changed.set()
+
+    async def run(self) -> None:
+        """For ever. A duty that fails is logged and has its next turn like the others."""
+        while True:
+            self._changed.clear()
+            self._scheduler.run_pending()
+            due, self._due[:] = list(self._due), []
+            for duty in due:
+                try:
+                    await duty()
+                except Exception as error:  # noqa: BLE001  (told, and tried again next time)
+                    self._log.error(log_events.DUTY_FAILED, error=repr(error))
+            await self._sleep()
+
+    async def _sleep(self) -> None:
+        idle_s = self._scheduler.idle_seconds
+        try:
+            async with asyncio.timeout(None if idle_s is None else max(0.0, idle_s)):
+                await self._changed.wait()
+        except TimeoutError:
+            return

@@ -1,0 +1,279 @@
+"""The engine: one loop, one timer set to the next due instant, one transaction per turn.
+
+It owns what runs. Others change the database in transactions of their own and then `wake` it; it
+never trusts memory for a decision that the database can answer.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Coroutine
+from datetime import datetime
+from typing import Any
+
+from agent.domain.action import Action
+from agent.domain.ending import ExitRecord, RunState
+from agent.domain.manifest import Terms, agree_terms
+from agent.domain.starting import Running, Slots
+from agent.infra.clock import Alarm, Clock
+from agent.node import log_events
+from agent.node.catalogue import Kinds
+from agent.node.changes import Changes
+from agent.node.ledger import Ledger
+from agent.node.ports import RunKey, Runner, RunnerAway, RunnerRefused, StartRequest, Store
+from agent.node.store.meta import read_meta
+from agent.node.store.threaded import StoreUnavailable
+from agent.node.turn import Ended, TurnInput, TurnResult, run_turn
+
+STORE_RETRY_S = 2.0
+STOP_AGAIN_S = 15.0  # beyond the grace: a stop that did not come through is asked again
+
+
+def run_key(action: Action) -> RunKey:
+    """The name of the action's latest run at the runner."""
+    return RunKey(action.row, action.start_no, action.definition.id)
+
+
+class Engine:
+    """Starts what is due and settles what ended."""
+
+    def __init__(
+        self,
+        *,
+        store: Store,
+        ledger: Ledger,
+        runner: Runner,
+        kinds: Kinds,
+        clock: Clock,
+        alarm: Callable[[Callable[[], None]], Alarm],
+        jitter: Callable[[], float],
+        parallel_max: int,
+        log: Any,
+    ) -> None:
+        self._store = store
+        self._ledger = ledger
+        self._runner = runner
+        self._kinds = kinds
+        self._clock = clock
+        self._make_alarm = alarm
+        self._jitter = jitter
+        self._parallel_max = parallel_max
+        self._log = log
+        self._endings: list[Ended] = []
+        self._wake = asyncio.Event()
+        self._tasks: set[asyncio.Task[None]] = set()
+        self.running: dict[int, Action] = {}
+        self.runner_ready = False
+        self.paused = False
+        self.store_problem: str | None = None
+        self.changes = Changes()
+
+    def wake(self) -> None:
+        """Something changed that may let an action start or end; cheap, idempotent."""
+        self._wake.set()
+
+    def run_exited(self, key: RunKey, record: ExitRecord) -> None:
+        """The runner tells that a run ended."""
+        self.settle(Ended(key=key, state=RunState.EXITED, record=record))
+
+    def settle(self, ended: Ended) -> None:
+        """Take note that a run is over; the next turn commits it."""
+        self._endings.append(ended)
+        self.wake()
+
+    async def run(self) -> None:
+        """Turn for ever. Ends only by cancellation; a failing disk is waited for, not fatal."""
+        self.paused = bool((await self._store.read(read_meta)).paused)
+        alarm = self._make_alarm(self.wake)
+        try:
+            while True:
+                self._wake.clear()
+                next_at = await self._turn_or_wait()
+                alarm.set(next_at)
+                await self._wake.wait()
+        finally:
+            alarm.close()
+            for task in list(self._tasks):
+                task.cancel()
+
+    async def _turn_or_wait(self) -> datetime | None:
+        endings, self._endings = self._endings, []
+        given = self._input(endings)
+        try:
+            result = await self._store.write(lambda c: run_turn(c, self._ledger, given))
+        except StoreUnavailable as error:
+            self._endings = endings + self._endings
+            self._store_failed(str(error))
+            return None
+        self._store_works()
+        self._act(result)
+        return result.next_at
+
+    def _input(self, endings: list[Ended]) -> TurnInput:
+        ended_rows = {ended.key.row for ended in endings}
+        running = [
+            Running(parallel=action.parallel, app_names=action.definition.app_names)
+            for row, action in self.running.items()
+            if row not in ended_rows
+        ]
+        slots = Slots.beside(
+            running, self._parallel_max, paused=self.paused, runner_away=not self.runner_ready
+        )
+        return TurnInput(
+            now=self._clock.now(),
+            endings=endings,
+            slots=slots,
+            manifest_of=self._kinds.manifest,
+            terms_of=self.terms,
+            jitter=self._jitter(),
+        )
+
+    def _act(self, result: TurnResult) -> None:
+        """After the commit: tell the runner and whoever listens."""
+        for key in result.settled:
+            ended = self.running.get(key.row)
+            if ended is not None and ended.start_no == key.start_no:
+                del self.running[key.row]
+        for action in result.ended:
+            self._log.info(
+                log_events.ACTION_ENDED,
+                action_id=action.definition.id, status=action.execution_status.value,
+                reason=action.reason, exit_code=action.exit_code, verdict=action.verdict,
+            )  # fmt: skip
+        for action in result.started:
+            self.running[action.row] = action
+            self._spawn(self._start(action))
+        if result.settled:
+            self._spawn(self._collected(result.settled))
+        if result.again:
+            self.wake()
+        if result.changed:
+            self.changes.notify()
+
+    async def _start(self, action: Action) -> None:
+        """Ask for a start that is already committed; its answer may be that it is over."""
+        key = run_key(action)
+        try:
+            status = await self._runner.start(self._request(action))
+        except RunnerAway:
+            return  # whether it started is asked by `claim` when the runner is back
+        except RunnerRefused as error:
+            refusal = ExitRecord(
+                started_at=None, ended_at=self._clock.now(), spawn_error=f"refused: {error}"
+            )
+            self.settle(Ended(key=key, state=RunState.EXITED, record=refusal))
+            return
+        self._log.info(
+            log_events.ACTION_STARTED,
+            action_id=key.id, kind=action.definition.kind, attempt=action.attempt,
+            pid=status.pid, state=status.state.value,
+        )  # fmt: skip
+        if status.state is not RunState.RUNNING:
+            self.settle(Ended(key=key, state=status.state, record=status.record))
+            return
+        current = self.running.get(action.row)
+        if current is not None and current.stop_cause is not None:
+            self.stop(current)
+
+    def _request(self, action: Action) -> StartRequest:
+        definition, terms = action.definition, self.terms(action)
+        return StartRequest(
+            key=run_key(action),
+            attempt=action.attempt,
+            kind=definition.kind,
+            payload=definition.payload,
+            metadata=definition.metadata,
+            app_names=definition.app_names,
+            from_date=definition.from_date,
+            to_date=definition.to_date,
+            correlation_id=definition.correlation_id,
+            rollback_reference=definition.rollback_reference,
+            dry_run=definition.dry_run,
+            timeout_s=terms.timeout_s,
+            grace_s=terms.grace_s,
+            stop_at=definition.to_date,
+        )
+
+    async def _collected(self, keys: list[RunKey]) -> None:
+        try:
+            await self._runner.collected(keys)
+        except (RunnerAway, RunnerRefused):
+            return  # the records stay; claiming them again changes nothing
+
+    def stop(self, action: Action) -> None:
+        """Stop a started action whose cause is committed; asked again until it has ended."""
+        if action.row in self.running:
+            self.running[action.row] = action
+        self._spawn(self._stop(action))
+
+    async def _stop(self, action: Action) -> None:
+        grace_s = self.terms(action).grace_s
+        while self._still_runs(action):
+            self._log.info(
+                log_events.STOP_ASKED, action_id=action.definition.id, cause=action.stop_cause
+            )
+            try:
+                cause = action.stop_cause or "withdrawn"
+                await self._runner.stop(run_key(action), cause, grace_s)
+            except (RunnerAway, RunnerRefused) as error:
+                self._log.warning(
+                    log_events.STOP_FAILED, action_id=action.definition.id, error=str(error)
+                )
+                return  # when the runner is back, `adopt` asks again
+            await asyncio.sleep(grace_s + STOP_AGAIN_S)
+
+    def _still_runs(self, action: Action) -> bool:
+        current = self.running.get(action.row)
+        return current is not None and current.start_no == action.start_no
+
+    def adopt(self, action: Action) -> None:
+        """A run found alive is ours again, with whatever was decided about it meanwhile."""
+        self.running[action.row] = action
+        if action.stop_cause is not None or not action.definition.should_be_executed:
+            self.stop(action)
+        elif action.started_revision != action.definition.revision:
+            self._spawn(self._move_deadline(action))
+
+    def redefined(self, action: Action) -> None:
+        """The definition of a started action changed: its window or a withdrawal may act."""
+        if action.row not in self.running:
+            return
+        self.running[action.row] = action
+        if action.stop_cause is not None:
+            self.stop(action)
+        else:
+            self._spawn(self._move_deadline(action))
+
+    async def _move_deadline(self, action: Action) -> None:
+        try:
+            await self._runner.set_deadline(run_key(action), action.definition.to_date)
+        except (RunnerAway, RunnerRefused) as error:
+            # Adopting the run tells it again; until then the old window holds.
+            self._log.warning(
+                log_events.STOP_FAILED, action_id=action.definition.id, error=str(error)
+            )
+
+    def terms(self, action: Action) -> Terms:
+        """What holds for the action, by definition and manifest."""
+        return agree_terms(action.definition, self._kinds.manifest(action.definition.kind))
+
+    def _spawn(self, work: Coroutine[Any, Any, None]) -> None:
+        task = asyncio.ensure_future(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._done)
+
+    def _done(self, task: asyncio.Task[None]) -> None:
+        self._tasks.discard(task)
+        if not task.cancelled() and task.exception() is not None:
+            self._log.error(log_events.TASK_DIED, error=repr(task.exception()))
+
+    def _store_failed(self, problem: str) -> None:
+        if self.store_problem is None:
+            self._log.error(log_events.STORE_FAILED, error=problem)
+        self.store_problem = problem
+        asyncio.get_running_loop().call_later(STORE_RETRY_S, self.wake)
+
+    def _store_works(self) -> None:
+        if self.store_problem is not None:
+            self._log.info(log_events.STORE_RECOVERED)
+            self.store_problem = None

@@ -1,0 +1,117 @@
+"""What `agentctl status` answers: the whole node at a glance."""
+
+from __future__ import annotations
+
+import os
+import sqlite3
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from agent.domain.instants import format_instant, maybe_format
+from agent.infra.clock import Clock
+from agent.node.engine import Engine
+from agent.node.hands import Hands
+from agent.node.store import actions, events
+from agent.node.store.meta import Meta, read_meta
+from agent.node.sync.state import SyncState
+
+DUE_COUNTED_MAX = 100_000
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Stored:
+    """What of the status stands in the database; all that is known while the daemon is down."""
+
+    meta: Meta
+    counts: dict[str, int]
+    due: int
+    next_due_at: datetime | None
+    newest_seq: int
+    refused: int
+
+
+def read_stored(connection: sqlite3.Connection, now: datetime) -> Stored:
+    """The database's part, in a few index look-ups."""
+    return Stored(
+        meta=read_meta(connection),
+        counts=actions.counts(connection),
+        due=actions.count_due(connection, now, DUE_COUNTED_MAX),
+        next_due_at=actions.next_due(connection),
+        newest_seq=events.next_seq(connection) - 1,
+        refused=connection.execute("SELECT count(*) FROM refused").fetchone()[0],
+    )
+
+
+def stored_view(stored: Stored) -> dict[str, Any]:
+    """The members of `status` that need no daemon."""
+    meta = stored.meta
+    return {
+        "agent_id": meta.agent_id,
+        "counts": stored.counts,
+        "queued": stored.due,
+        "next_due_at": maybe_format(stored.next_due_at),
+        "paused": bool(meta.paused),
+        "refused_definitions": stored.refused,
+    }
+
+
+class Status:
+    """The daemon's status, put together on request."""
+
+    def __init__(
+        self, *, engine: Engine, hands: Hands, sync: SyncState, clock: Clock, version: str,
+    ) -> None:  # fmt: skip
+        self._engine = engine
+        self._hands = hands
+        self._sync = sync
+        self._clock = clock
+        self._version = version
+        self._started_at = clock.now()
+
+    def view(self, stored: Stored) -> dict[str, Any]:
+        """All of it."""
+        now = self._clock.now()
+        return stored_view(stored) | {
+            "daemon": "running",
+            "version": self._version,
+            "pid": os.getpid(),
+            "started_at": format_instant(self._started_at),
+            "uptime_s": round((now - self._started_at).total_seconds(), 3),
+            "running": [
+                {
+                    "id": action.definition.id,
+                    "kind": action.definition.kind,
+                    "attempt": action.attempt,
+                    "started_at": maybe_format(action.started_at),
+                    "stopping": action.stop_cause,
+                }
+                for action in self._engine.running.values()
+            ],
+            "store_problem": self._engine.store_problem,
+            "core": self._core(stored),
+            "runner": self._runner(),
+        }
+
+    def _core(self, stored: Stored) -> dict[str, Any]:
+        sync = self._sync
+        outbox = stored.newest_seq - stored.meta.acked_seq if stored.meta.enrolled else 0
+        return {
+            "url": sync.url,
+            "enrolled": bool(stored.meta.enrolled),
+            "connected": sync.connected,
+            "last_pull_at": maybe_format(sync.last_pull_at),
+            "outbox": outbox,
+            "fenced": sync.fenced,
+            "polling": sync.polling,
+            "problem": sync.problem,
+        }
+
+    def _runner(self) -> dict[str, Any]:
+        hello = self._hands.hello
+        return {
+            "connected": hello is not None,
+            "pid": hello.pid if hello else None,
+            "version": hello.version if hello else None,
+            "problem": self._hands.problem,
+        }

@@ -1,0 +1,1 @@
+"""The node's database: schema, one writer, and the SQL of each table in one file."""

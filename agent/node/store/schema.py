@@ -1,0 +1,75 @@
+"""The schema of `agent.db`, as migrations that commit together with their record.
+
+Applied by `agentd` under its lock: sqlite-utils' migrations are not safe for two processes.
+Instants are integers, microseconds since 1970 in UTC. Steps are only ever appended.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+
+from sqlite_utils import Database
+from sqlite_utils.migrations import Migrations
+
+migrations = Migrations("node-agent")
+
+
+@migrations(name="0001_actions_and_events")
+def _actions_and_events(db: Database) -> None:
+    db["actions"].create(  # type: ignore[union-attr]
+        {
+            "row": int, "id": str, "owner": str, "kind": str, "revision": int, "definition": str,
+            "app_names": str, "parallel": int, "accepted_at": int, "execution_status": str,
+            "reason": str, "attempt": int, "start_no": int, "failures": int, "due_at": int,
+            "expires_at": int, "started_at": int, "ended_at": int, "exit_code": int,
+            "signal": int, "error": str, "verdict": str, "output": str, "stop_cause": str,
+            "started_revision": int,
+        },
+        pk="row",
+        not_null={"id", "owner", "kind", "revision", "definition", "parallel", "accepted_at",
+                  "execution_status", "attempt", "start_no", "failures"},
+    )  # fmt: skip
+    db["events"].create(  # type: ignore[union-attr]
+        {"seq": int, "mark": str, "row": int, "type": str, "at": int, "body": str},
+        pk="seq",
+        not_null={"mark", "type", "at", "body"},
+    )
+    db["meta"].create({"key": str, "value": str}, pk="key")  # type: ignore[union-attr]
+    db["refused"].create(  # type: ignore[union-attr]
+        {"id": str, "revision": int, "at": int, "faults": str}, pk="id", not_null={"at", "faults"}
+    )
+    db["counts"].create({"status": str, "number": int}, pk="status")  # type: ignore[union-attr]
+    for statement in _INDEXES + _COUNTING:
+        db.execute(statement)
+
+
+# The partial indexes keep finding due work as quick beside a million finished rows as beside none.
+_INDEXES = (
+    "CREATE UNIQUE INDEX actions_id ON actions(id)",
+    "CREATE INDEX actions_due ON actions(parallel, due_at, row) WHERE execution_status = 'NULL'",
+    """CREATE INDEX actions_expiry ON actions(expires_at)
+       WHERE execution_status = 'NULL' AND expires_at IS NOT NULL""",
+    "CREATE INDEX actions_started ON actions(row) WHERE execution_status = 'STARTED'",
+    """CREATE INDEX actions_ended ON actions(ended_at, row)
+       WHERE execution_status NOT IN ('NULL', 'STARTED')""",
+    "CREATE INDEX events_row ON events(row, seq)",
+)
+
+# `status` must answer at once beside a million rows, so the counts are kept, not counted.
+_COUNTING = (
+    """CREATE TRIGGER count_insert AFTER INSERT ON actions BEGIN
+       INSERT INTO counts VALUES (NEW.execution_status, 1)
+       ON CONFLICT (status) DO UPDATE SET number = number + 1; END""",
+    """CREATE TRIGGER count_delete AFTER DELETE ON actions BEGIN
+       UPDATE counts SET number = number - 1 WHERE status = OLD.execution_status; END""",
+    """CREATE TRIGGER count_update AFTER UPDATE OF execution_status ON actions
+       WHEN OLD.execution_status <> NEW.execution_status BEGIN
+       UPDATE counts SET number = number - 1 WHERE status = OLD.execution_status;
+       INSERT INTO counts VALUES (NEW.execution_status, 1)
+       ON CONFLICT (status) DO UPDATE SET number = number + 1; END""",
+)
+
+
+def migrate(connection: sqlite3.Connection) -> None:
+    """Bring the database up to date. Idempotent; the caller holds the directory's lock."""
+    migrations.apply(Database(connection))

@@ -1,0 +1,145 @@
+"""The store of the running daemon: one writer thread with group commit, one reader thread.
+
+Whatever waits when the writer comes around is one transaction and one fsync. Each operation has a
+savepoint of its own, so a failing one takes nobody with it; no result is told before the commit.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import queue
+import sqlite3
+import threading
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TypeVar
+
+from agent.domain.errors import Refused
+from agent.node.store.connection import open_for_reading, open_for_writing
+from agent.node.store.schema import migrate
+
+T = TypeVar("T")
+Operation = Callable[[sqlite3.Connection], T]
+
+GROUP_MAX = 256  # operations in one transaction; bounds how long the first of them waits
+
+
+class StoreUnavailable(Refused):
+    """The database cannot be written now (disk full, I/O error); nothing was changed."""
+
+    def __init__(self, message: str) -> None:
+        super().__init__("unavailable", message)
+
+
+@dataclass(slots=True)
+class _Job:
+    operation: Operation[Any]
+    future: asyncio.Future[Any]
+    result: Any = None
+    error: BaseException | None = None
+
+
+class ThreadedStore:
+    """Opens and migrates the database at construction; `close` waits for what was asked."""
+
+    def __init__(self, path: Path) -> None:
+        self._writer = open_for_writing(path)
+        migrate(self._writer)
+        self._reader = open_for_reading(path)
+        self._jobs: queue.SimpleQueue[_Job | None] = queue.SimpleQueue()
+        self._loop = asyncio.get_running_loop()
+        self._thread = threading.Thread(target=self._write_loop, name="store-writer", daemon=True)
+        self._thread.start()
+        self._readers = ThreadPoolExecutor(1, "store-reader")
+        self._closed = False
+
+    async def write(self, operation: Operation[T]) -> T:
+        """Run `operation` in a transaction; returns after the commit. Its exception rolls it back.
+
+        Raises `StoreUnavailable` if the commit itself fails.
+        """
+        if self._closed:
+            raise StoreUnavailable("the database is closed")
+        job = _Job(operation, self._loop.create_future())
+        self._jobs.put(job)
+        result: T = await job.future
+        return result
+
+    async def read(self, operation: Operation[T]) -> T:
+        """Run `operation` on a read-only connection beside the writer; sees committed state."""
+        return await self._loop.run_in_executor(self._readers, operation, self._reader)
+
+    async def close(self) -> None:
+        """Finish what was asked, then close."""
+        self._closed = True
+        self._jobs.put(None)
+        await self._loop.run_in_executor(None, self._thread.join)
+        self._readers.shutdown()
+        self._reader.close()
+        self._writer.close()
+
+    def _write_loop(self) -> None:
+        while True:
+            first = self._jobs.get()
+            if first is None:
+                return
+            group, closing = self._gather(first)
+            commit_group(self._writer, group)
+            self._loop.call_soon_threadsafe(_tell, group)
+            if closing:
+                return
+
+    def _gather(self, first: _Job) -> tuple[list[_Job], bool]:
+        group = [first]
+        while len(group) < GROUP_MAX:
+            try:
+                job = self._jobs.get_nowait()
+            except queue.Empty:
+                break
+            if job is None:
+                return group, True
+            group.append(job)
+        return group, False
+
+
+def commit_group(connection: sqlite3.Connection, group: list[_Job]) -> None:
+    """Run the operations in one transaction; each job gets its result or its own error."""
+    try:
+        connection.execute("BEGIN IMMEDIATE")
+        for job in group:
+            _run_in_savepoint(connection, job)
+        connection.execute("COMMIT")
+    except sqlite3.Error as error:
+        _roll_back(connection)
+        failure = StoreUnavailable(f"the database could not be written: {error}")
+        for job in group:
+            job.error = job.error or failure
+
+
+def _run_in_savepoint(connection: sqlite3.Connection, job: _Job) -> None:
+    connection.execute("SAVEPOINT operation")
+    try:
+        job.result = job.operation(connection)
+    except sqlite3.OperationalError:
+        raise  # the disk or the file: the whole group fails, told as StoreUnavailable
+    except Exception as error:  # noqa: BLE001  (handed to whoever asked, not swallowed)
+        connection.execute("ROLLBACK TO operation")
+        job.error = error
+    connection.execute("RELEASE operation")
+
+
+def _roll_back(connection: sqlite3.Connection) -> None:
+    if connection.in_transaction:
+        connection.execute("ROLLBACK")
+
+
+def _tell(group: list[_Job]) -> None:
+    for job in group:
+        if job.future.cancelled():
+            continue
+        if job.error is not None:
+            job.future.set_exception(job.error)
+        else:
+            job.future.set_result(job.result)

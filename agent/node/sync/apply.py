@@ -1,0 +1,147 @@
+"""A pull's answer into the database: good items applied, bad ones refused alone, one transaction.
+
+The cursor is part of that transaction, so that what it acknowledges is durable (DESIGN §3).
+"""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any
+
+from agent.domain.action import Action, Transition
+from agent.domain.definition import Definition, Owner
+from agent.domain.errors import Fault, InvalidDocument
+from agent.domain.ids import is_id
+from agent.domain.lifecycle import ExecutionStatus, Reason
+from agent.domain.reconcile import Verdict
+from agent.domain.starting import unstart
+from agent.node.catalogue import Kinds
+from agent.node.ledger import Ledger
+from agent.node.store import actions
+from agent.node.store.meta import read_meta, write_meta
+from agent.wire.definition import decode_definition
+from agent.wire.messages import PullAnswer, Request
+
+REQUESTS_REMEMBERED = 256
+
+
+@dataclass(slots=True)
+class Applied:
+    """What the engine is to do once the pull is committed."""
+
+    started: list[Action] = field(default_factory=list)
+    refused: list[tuple[str | None, str]] = field(default_factory=list)
+    send_state: bool = False
+    changed: int = 0
+
+
+def apply_pull(
+    connection: sqlite3.Connection, ledger: Ledger, kinds: Kinds, answer: PullAnswer, now: datetime
+) -> Applied:
+    """Apply everything and the cursor. A repeat of the same answer changes nothing."""
+    applied = Applied()
+    for document in answer.actions:
+        _apply_one(connection, ledger, kinds, document, now, applied)
+    _serve_requests(connection, ledger, answer.requests, now, applied)
+    write_meta(connection, cursor=answer.cursor)
+    return applied
+
+
+def _apply_one(
+    connection: sqlite3.Connection, ledger: Ledger, kinds: Kinds, document: Any,
+    now: datetime, applied: Applied,
+) -> None:  # fmt: skip
+    try:
+        definition = _decode(document, kinds)
+    except InvalidDocument as error:
+        action_id, revision = _readable_head(document)
+        ledger.refuse(connection, action_id, revision, error.faults, now)
+        applied.refused.append((action_id, str(error)))
+        return
+    parallel = kinds.is_parallel(definition.kind)
+    change, action = ledger.apply_definition(connection, definition, now, parallel=parallel)
+    if change.verdict is Verdict.REFUSED:
+        applied.refused.append((definition.id, "; ".join(str(fault) for fault in change.faults)))
+    if change.verdict in (Verdict.INSERTED, Verdict.UPDATED) and action is not None:
+        applied.changed += 1
+        _follow_up(connection, ledger, kinds, action, now, applied)
+
+
+def _follow_up(
+    connection: sqlite3.Connection, ledger: Ledger, kinds: Kinds, action: Action,
+    now: datetime, applied: Applied,
+) -> None:  # fmt: skip
+    if action.execution_status is ExecutionStatus.STARTED:
+        applied.started.append(action)
+    elif action.execution_status is ExecutionStatus.NULL:
+        ending = _cannot_run(kinds, action, now)
+        if ending is not None:
+            ledger.move(connection, action, ending)
+
+
+def _cannot_run(kinds: Kinds, action: Action, now: datetime) -> Transition | None:
+    """Not wanted from the start, or nothing on this node can run it: say so now, not when due."""
+    definition = action.definition
+    if not definition.should_be_executed:
+        return unstart(action, Reason.WITHDRAWN, now)
+    found = kinds.check(definition.kind, definition.payload, dry_run=definition.dry_run)
+    if found is None or action.attempt:
+        return None
+    reason, faults = found
+    return unstart(action, reason, now, error="; ".join(str(fault) for fault in faults))
+
+
+def _decode(document: Any, kinds: Kinds) -> Definition:
+    definition = decode_definition(document, owner=Owner.CORE.value)
+    faults = list(kinds.approval_faults(definition))
+    if definition.owner is not Owner.CORE:
+        faults.append(Fault("owner", "the core can only send what it owns"))
+    if faults:
+        raise InvalidDocument(faults)
+    return definition
+
+
+def _readable_head(document: Any) -> tuple[str | None, int | None]:
+    """Id and revision of a document that is refused, as far as they can be read."""
+    if not isinstance(document, Mapping):
+        return None, None
+    action_id, revision = document.get("id"), document.get("revision")
+    named = action_id if isinstance(action_id, str) and is_id(action_id) else None
+    counted = isinstance(revision, int) and not isinstance(revision, bool)
+    return named, revision if counted else None
+
+
+def _serve_requests(
+    connection: sqlite3.Connection, ledger: Ledger, requests: Sequence[Request],
+    now: datetime, applied: Applied,
+) -> None:  # fmt: skip
+    done = read_meta(connection).requests_done.split()
+    for request in requests:
+        if request.id in done:
+            continue
+        done.append(request.id)
+        if request.type == "send_state":
+            applied.send_state = True
+        elif request.type == "cancel_local" and request.action_id is not None:
+            _cancel_local(connection, ledger, request.action_id, now, applied)
+    if requests:
+        write_meta(connection, requests_done=" ".join(done[-REQUESTS_REMEMBERED:]))
+
+
+def _cancel_local(
+    connection: sqlite3.Connection, ledger: Ledger, action_id: str, now: datetime,
+    applied: Applied,
+) -> None:  # fmt: skip
+    """The core asks to cancel an action of this node; what has ended stays as it is."""
+    action = actions.by_id(connection, action_id)
+    if action is None or action.is_final or action.definition.owner is not Owner.NODE:
+        return
+    if action.execution_status is ExecutionStatus.STARTED:
+        cause = Reason.CANCELLED_ON_NODE.value
+        applied.started.append(ledger.ask_to_stop(connection, action, cause))
+    else:
+        ledger.move(connection, action, unstart(action, Reason.CANCELLED_ON_NODE, now))
+    applied.changed += 1

@@ -1,0 +1,201 @@
+"""The push loop: the outbox to the core, in order, until acknowledged; and healing after a fork."""
+
+from __future__ import annotations
+
+import asyncio
+import sqlite3
+from collections.abc import Callable
+from typing import Any
+
+from agent.domain.action import Action
+from agent.domain.definition import Owner
+from agent.domain.ids import RandomBits, new_mark
+from agent.infra.clock import Clock
+from agent.node import log_events
+from agent.node.ports import Store
+from agent.node.store import events
+from agent.node.store.events import Event
+from agent.node.store.meta import read_meta, write_meta
+from agent.node.store.pages import Query, page
+from agent.node.store.threaded import StoreUnavailable
+from agent.node.sync.backoff import until_reached
+from agent.node.sync.port import Core, CoreRefused, CoreUnreachable
+from agent.node.sync.state import SyncState
+from agent.wire import strict_json
+from agent.wire.definition import encode_definition
+from agent.wire.execution import encode_execution
+from agent.wire.messages import (
+    ERROR_FORKED,
+    ERROR_GAP,
+    EVENTS_PER_PUSH_MAX,
+    STATE_PART_ACTIONS_MAX,
+    EventsAck,
+    EventsPush,
+    StatePush,
+)
+
+PUSH_BYTES_MAX = 1024 * 1024
+STORE_RETRY_S = 2.0
+
+
+class Push:
+    """Pushes for ever; woken by `engine.changed` through `wake`."""
+
+    def __init__(
+        self, *, core: Core, store: Store, clock: Clock, jitter: Callable[[], float],
+        random_bits: RandomBits, state: SyncState, log: Any,
+    ) -> None:  # fmt: skip
+        self._core = core
+        self._store = store
+        self._clock = clock
+        self._jitter = jitter
+        self._random_bits = random_bits
+        self._state = state
+        self._log = log
+        self._wake = asyncio.Event()
+
+    def wake(self) -> None:
+        """There may be something to push."""
+        self._wake.set()
+
+    async def run(self) -> None:
+        """Push until cancelled or refused for good."""
+        while True:
+            self._wake.clear()
+            if self._state.send_state.is_set():
+                self._state.send_state.clear()
+                await self.send_state()
+            outbox = await self._store.read(_next_batch)
+            if outbox is None:
+                await self._wake.wait()
+                continue
+            await self._push(outbox)
+
+    async def _push(self, outbox: EventsPush) -> None:
+        try:
+            ack = await self._reach(lambda: self._core.push_events(outbox))
+        except CoreRefused as error:
+            await self._heal(error)
+            return
+        self._state.last_push_at = self._clock.now()
+        await self._remember(ack)
+
+    async def _remember(self, ack: EventsAck) -> None:
+        """Failing to note it is harmless: the same events are pushed again and are no-ops there."""
+        try:
+            await self._store.write(lambda c: _acknowledge(c, ack.acked))
+        except StoreUnavailable as error:
+            self._state.problem = str(error)
+            await asyncio.sleep(STORE_RETRY_S)
+
+    async def _heal(self, error: CoreRefused) -> None:
+        """A gap that we hold is sent; anything else is a fork (DESIGN §6). Others are not ours."""
+        if error.code == ERROR_GAP and error.expected is not None:
+            expected = error.expected
+            if await self._store.write(lambda c: _rewind(c, expected)):
+                return
+        elif error.code != ERROR_FORKED:
+            raise error
+        epoch = new_mark(self._random_bits)
+        self._log.warning(log_events.CORE_FORKED, agent_epoch=epoch, error=str(error))
+        await self._store.write(lambda c: write_meta(c, agent_epoch=epoch))
+        await self.send_state()
+
+    async def send_state(self) -> None:
+        """Everything this node has, in parts. Safe to repeat; events are never skipped by it."""
+        head = await self._store.read(_state_head)
+        snapshot = new_mark(self._random_bits)
+        after: str | None = None
+        part = 0
+        while True:
+            cursor = after
+            chunk = await self._store.read(
+                lambda c, cursor=cursor: page(  # type: ignore[misc]
+                    c, Query(limit=STATE_PART_ACTIONS_MAX, after=cursor)
+                )
+            )
+            push = StatePush(
+                agent_epoch=head.agent_epoch,
+                as_of_seq=head.as_of_seq,
+                first_seq=head.first_seq,
+                cursor=head.cursor,
+                snapshot=snapshot,
+                part=part,
+                last=chunk.next is None,
+                actions=[_state_item(action) for action in chunk.actions],
+            )
+            await self._reach(lambda push=push: self._core.put_state(push))  # type: ignore[misc]
+            if chunk.next is None:
+                return
+            after, part = chunk.next, part + 1
+
+    async def _reach(self, call: Callable[[], Any]) -> Any:
+        async for attempt in until_reached(self._jitter, self._unreachable):
+            with attempt:
+                return await call()
+        raise AssertionError("until_reached never gives up")
+
+    def _unreachable(self, error: CoreUnreachable) -> None:
+        if self._state.problem is None:
+            self._log.warning(log_events.CORE_UNREACHABLE, error=str(error))
+        self._state.problem = str(error)
+
+
+def _next_batch(connection: sqlite3.Connection) -> EventsPush | None:
+    """The oldest events that are not acknowledged, bounded in number and bytes."""
+    meta = read_meta(connection)
+    held = events.after(connection, meta.acked_seq, EVENTS_PER_PUSH_MAX)
+    if not held:
+        return None
+    return EventsPush(agent_epoch=meta.agent_epoch, events=_bounded(held))
+
+
+def _bounded(held: list[Event]) -> list[Any]:
+    chosen: list[Any] = []
+    size = 0
+    for event in held:
+        plain = event.plain()
+        size += len(strict_json.encode(plain))
+        if chosen and size > PUSH_BYTES_MAX:
+            break
+        chosen.append(plain)
+    return chosen
+
+
+def _acknowledge(connection: sqlite3.Connection, acked: int) -> None:
+    if acked > read_meta(connection).acked_seq:
+        write_meta(connection, acked_seq=min(acked, events.next_seq(connection) - 1))
+
+
+def _rewind(connection: sqlite3.Connection, expected: int) -> bool:
+    """Go back to what the core asks for, if it is held without a hole."""
+    if not events.oldest_seq(connection) <= expected < events.next_seq(connection):
+        return False
+    write_meta(connection, acked_seq=expected - 1)
+    return True
+
+
+def _state_head(connection: sqlite3.Connection) -> StatePush:
+    """Read before the pages: what changes while they are read is told again by its event."""
+    meta = read_meta(connection)
+    held = events.after(connection, meta.acked_seq, 1)
+    next_seq = events.next_seq(connection)
+    return StatePush(
+        agent_epoch=meta.agent_epoch,
+        as_of_seq=next_seq - 1,
+        first_seq=held[0].seq if held else next_seq,
+        cursor=meta.cursor,
+    )
+
+
+def _state_item(action: Action) -> dict[str, Any]:
+    definition = action.definition
+    item = {
+        "action_id": definition.id,
+        "revision": definition.revision,
+        "owner": definition.owner.value,
+        "execution": encode_execution(action),
+    }
+    if definition.owner is Owner.NODE:
+        item["definition"] = encode_definition(definition)
+    return item

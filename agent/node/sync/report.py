@@ -1,0 +1,100 @@
+"""The report loop: what this node is, on connection and on change (catalogue, progress)."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from agent.domain.instants import format_instant
+from agent.infra.clock import Clock
+from agent.node.catalogue import Kinds
+from agent.node.engine import Engine, run_key
+from agent.node.ports import Progress, Runner, RunnerAway, RunnerRefused
+from agent.node.sync.backoff import until_reached
+from agent.node.sync.port import Core, CoreUnreachable
+from agent.node.views import progress_view
+from agent.wire.definition import FEATURES
+from agent.wire.messages import NodeReport
+
+PROGRESS_S = 1.0  # how often progress is looked at, and only while something runs
+
+
+class Report:
+    """Reports for ever; woken by `wake`."""
+
+    def __init__(
+        self, *, core: Core, runner: Runner, engine: Engine, kinds: Kinds, clock: Clock,
+        jitter: Callable[[], float], version: str, host: str,
+    ) -> None:  # fmt: skip
+        self._core = core
+        self._runner = runner
+        self._engine = engine
+        self._kinds = kinds
+        self._clock = clock
+        self._jitter = jitter
+        self._version = version
+        self._host = host
+        self._wake = asyncio.Event()
+        self._told: Mapping[str, Any] | None = None
+
+    def wake(self) -> None:
+        """Something about the node may have changed."""
+        self._wake.set()
+
+    async def run(self) -> None:
+        """Report until cancelled or refused."""
+        self._told = None
+        while True:
+            self._wake.clear()
+            report = await self._compose()
+            comparable = {"catalogue": report.catalogue, "progress": report.progress}
+            if comparable != self._told:
+                async for attempt in until_reached(self._jitter, _say_nothing):
+                    with attempt:
+                        await self._core.put_node(report)
+                self._told = comparable
+            await self._wait()
+
+    async def _wait(self) -> None:
+        """While something runs its progress is looked at; otherwise only a change wakes this."""
+        try:
+            async with asyncio.timeout(PROGRESS_S if self._engine.running else None):
+                await self._wake.wait()
+        except TimeoutError:
+            return
+
+    async def _compose(self) -> NodeReport:
+        return NodeReport(
+            version=self._version,
+            features=sorted(FEATURES),
+            host=self._host,
+            clock={"now": format_instant(self._clock.now())},
+            catalogue=[
+                {"kind": kind.kind, "digest": kind.digest, "description": kind.description,
+                 "risk_level": kind.risk_level, "parallel": kind.parallel, "mode": kind.mode,
+                 "payload_schema": kind.payload_schema, "faults": list(kind.faults)}
+                for kind in self._kinds.catalogue.kinds.values()
+            ],
+            progress=await self._progress(),
+        )  # fmt: skip
+
+    async def _progress(self) -> list[dict[str, Any]]:
+        running = list(self._engine.running.values())
+        if not running:
+            return []
+        try:
+            told: Mapping[int, Progress] = await self._runner.progress(
+                [run_key(action) for action in running]
+            )
+        except (RunnerAway, RunnerRefused):
+            return []
+        return [
+            {"action_id": action.definition.id, **(progress_view(told[action.row]) or {})}
+            for action in running
+            if action.row in told
+        ]
+
+
+def _say_nothing(error: CoreUnreachable) -> None:
+    """Pull and push tell that the core is away; a third voice adds nothing."""

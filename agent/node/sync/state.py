@@ -1,0 +1,23 @@
+"""What sync knows and shows: connected or not, since when, and why not."""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import dataclass, field
+from datetime import datetime
+
+
+@dataclass(slots=True)
+class SyncState:
+    """Read by `status`; written by the sync loops only."""
+
+    url: str | None = None
+    enrolled: bool = False
+    connected: bool = False
+    last_pull_at: datetime | None = None
+    last_push_at: datetime | None = None
+    problem: str | None = None
+    fenced: bool = False
+    polling: bool = False
+    """Long polls are cut on the way here, so the node asks every minute instead."""
+    send_state: asyncio.Event = field(default_factory=asyncio.Event)

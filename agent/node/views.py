@@ -1,0 +1,106 @@
+"""What the local API answers, as plain values: one place, so that all doors say the same."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Mapping
+from datetime import datetime
+from typing import Any
+
+from agent.domain.action import Action
+from agent.domain.errors import NotFound
+from agent.domain.instants import format_instant, maybe_format
+from agent.domain.manifest import Manifest
+from agent.domain.phase import phase_of
+from agent.node.ports import Progress
+from agent.node.store import actions, events
+from agent.wire.definition import encode_definition
+from agent.wire.execution import encode_execution
+
+HISTORY_MAX = 1_000
+
+
+def action_view(
+    action: Action, now: datetime, *, paused: bool = False, progress: Progress | None = None
+) -> dict[str, Any]:
+    """An action as `show --json` has it: definition and execution on one level."""
+    definition = action.definition
+    phase = phase_of(
+        definition, action.execution_status, action.reason, action.due_at, now, paused=paused
+    )
+    view = encode_definition(definition)
+    view |= encode_execution(action)
+    view |= {
+        "phase": phase.value,
+        "accepted_at": format_instant(action.accepted_at),
+        "due_at": maybe_format(action.due_at),
+        "parallel": action.parallel,
+        "stopping": action.stop_cause if not action.is_final else None,
+        "progress": progress_view(progress),
+    }
+    return view
+
+
+def progress_view(progress: Progress | None) -> dict[str, Any] | None:
+    """Progress as JSON, or None where the script told none."""
+    if progress is None:
+        return None
+    return {"percent": progress.percent, "message": progress.message}
+
+
+def summary_view(action: Action, now: datetime, *, paused: bool = False) -> dict[str, Any]:
+    """An action as a line of a list."""
+    full = action_view(action, now, paused=paused)
+    return {name: full.get(name) for name in SUMMARY_FIELDS}
+
+
+SUMMARY_FIELDS = (
+    "id", "kind", "phase", "execution_status", "reason", "attempt", "owner", "due_at",
+    "from_date", "to_date", "started_at", "ended_at", "exit_code", "error", "accepted_at",
+)  # fmt: skip
+
+
+def history_view(connection: sqlite3.Connection, action_id: str) -> dict[str, Any]:
+    """Every recorded fact about one action, oldest first. Raises `NotFound`."""
+    action = find(connection, action_id)
+    return {
+        "id": action_id,
+        "events": [
+            event.plain() for event in events.of_action(connection, action.row, HISTORY_MAX)
+        ],
+    }
+
+
+def find(connection: sqlite3.Connection, action_id: str) -> Action:
+    """The action, or `NotFound`."""
+    action = actions.by_id(connection, action_id)
+    if action is None:
+        raise NotFound(f"there is no action {action_id!r} on this node")
+    return action
+
+
+def kind_view(manifest: Manifest) -> dict[str, Any]:
+    """A kind as `agentctl kinds --json` has it."""
+    return {
+        "kind": manifest.kind,
+        "description": manifest.description,
+        "risk_level": manifest.risk_level,
+        "mode": manifest.mode,
+        "parallel": manifest.parallel,
+        "timeout_s": manifest.timeout_s,
+        "grace_s": manifest.grace_s,
+        "on_restart": manifest.on_restart,
+        "dry_run": manifest.dry_run,
+        "payload_schema": manifest.payload_schema,
+        "path": manifest.path,
+        "digest": manifest.digest,
+        "faults": list(manifest.faults),
+    }
+
+
+def refused_view(connection: sqlite3.Connection, limit: int) -> list[Mapping[str, Any]]:
+    """The newest definitions that were refused, each with its faults as JSON text."""
+    rows = connection.execute(
+        "SELECT id, revision, at, faults FROM refused ORDER BY at DESC LIMIT ?", (limit,)
+    )
+    return [dict(row) for row in rows]

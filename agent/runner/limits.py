@@ -1,0 +1,62 @@
+"""Every bound of the runner, each with its reason. Nothing here is configurable but what says so.
+
+Times are seconds, sizes are bytes, unless the name says otherwise.
+"""
+
+VERSION = "0.1.0"  # of the package; a test compares it with pyproject.toml
+PROTOCOLS = (1,)
+
+# -- the socket -----------------------------------------------------------------------------
+LINE_BYTES_MAX = 262_144  # docs/runner-protocol.md, Frames
+CONNECTIONS_MAX = 16  # agentd needs one; the rest is for people and for a restart's overlap
+SEND_BUFFER_SOFT_BYTES = 262_144  # above it no further request of that client is read
+SEND_BUFFER_HARD_BYTES = 1_048_576  # above it (notices that nobody reads) the client is cut off
+REQUESTS_PER_TURN = 64  # so that one talkative client does not hold up the others
+SOCKET_PATH_BYTES_MAX = 107  # sun_path without its NUL
+LIST_ITEMS_MAX = 1_000
+PROGRESS_ITEMS_MAX = 256  # the answer must fit in one line
+PROGRESS_MESSAGE_CHARS_MAX = 160
+OUTPUT_CHUNK_BYTES_MAX = 65_536
+
+# -- runs -----------------------------------------------------------------------------------
+PARALLEL_DEFAULT = 8
+PARALLEL_MAX = 128  # hello names every running run and must fit in one line
+RUNS_PER_PARALLEL = 4  # last bound = RUNS_PER_PARALLEL * parallel + RUNS_EXTRA
+RUNS_EXTRA = 64
+FDS_PER_RUN = 6  # pidfd, two pipes, the record, two output files
+FDS_RESERVED = 64
+GRACE_S_DEFAULT = 10.0
+GRACE_S_MAX = 86_400.0
+TIMEOUT_S_MAX = 10 * 366 * 86_400.0
+INTEGER_MAX = 2**63 - 1
+
+# -- stopping -------------------------------------------------------------------------------
+STOP_POLL_FIRST_S = 0.02
+STOP_POLL_MAX_S = 0.25
+SURVIVOR_PATIENCE_S = 5.0  # after KILL; what is left then waits inside the kernel
+RECOVERY_PATIENCE_S = 10.0
+
+# -- files ----------------------------------------------------------------------------------
+RECORD_FILE_BYTES = 4_096
+OUTPUT_CAP_BYTES = 262_144  # per stream: half is the head, two quarters alternate as the tail
+TAIL_BYTES = 2_048  # in notices
+PIPE_READ_BYTES = 65_536
+OUTPUT_RETRY_S = 1.0  # after a full disk
+PROGRESS_FILE_BYTES_MAX = 65_536
+PROGRESS_TAIL_BYTES = 4_096  # a progress line longer than this is not read
+UNRECORDED_MAX = 1_024  # failed starts that a full disk kept from being written, held in memory
+MESSAGE_CHARS_MAX = 300  # of a spawn error: it must fit in the record's slot
+
+# -- housekeeping ---------------------------------------------------------------------------
+TICK_S = 1.0  # only while something runs
+COLLECT_WITHIN_S = 1.0  # an exit record that nobody collected by then is fsynced
+SYNC_BUDGET_S = 0.02  # fsyncs in one go; the rest waits for the next turn
+LEAVE_AFTER_S = 2.0
+LEAVE_UNVISITED_AFTER_S = 30.0
+LOCK_PATIENCE_S = 2.0  # a child between fork and exec may hold a dead runner's lock for a moment
+
+# -- the catalogue --------------------------------------------------------------------------
+KINDS_MAX = 1_024
+MANIFEST_BYTES_MAX = 65_536
+KINDS_ANSWER_BYTES_MAX = 240_000
+FRESH_NS = 100_000_000  # younger changes are not cached: clocks of file systems tick in 4-10 ms

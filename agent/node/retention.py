@@ -56,7 +56,8 @@ def prune_batch(
     meta = read_meta(connection)
     acknowledged = meta.acked_seq if meta.enrolled else events.next_seq(connection)
     candidates = connection.execute(
-        f"SELECT row, start_no, ended_at FROM actions WHERE {final} ORDER BY ended_at, row LIMIT ?",
+        "SELECT row, start_no, ended_at FROM actions"
+        " WHERE execution_status NOT IN ('NULL', 'STARTED') ORDER BY ended_at, row LIMIT ?",
         (BATCH,),
     ).fetchall()
     gone = []

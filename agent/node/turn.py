@@ -70,7 +70,13 @@ def run_turn(connection: sqlite3.Connection, ledger: Ledger, given: TurnInput) -
     return result
 
 
-def _settle(connection: sqlite3.Connection, ledger: Ledger, given: TurnInput, ended: Ended) -> bool:
+def _settle(
+    connection: sqlite3.Connection,
+    ledger: Ledger,
+    given: TurnInput,
+    ended: Ended,
+    result: TurnResult,
+) -> None:
     action = actions.by_row(connection, ended.key.row)
     if (
         action is None

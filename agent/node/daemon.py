@@ -21,6 +21,7 @@ from agent.domain.ids import new_mark
 from agent.infra.clock import SystemClock, WallAlarm
 from agent.infra.http_server import HttpServer, bind_tcp, bind_unix, bound_to, remove_socket
 from agent.infra.logs import get_log
+from agent.infra.memory import give_back
 from agent.infra.notify import notify
 from agent.node import log_events
 from agent.node.api.access import Access, own_token
@@ -169,6 +170,7 @@ class Daemon:
         await self._hands.recovered.wait()
         notify(f"READY=1\nSTATUS=node {meta.agent_id}, {len(self._engine.running)} running")
         self._log.info(log_events.READY, agent_id=meta.agent_id, version=VERSION)
+        give_back()
 
     async def _sync_now(self) -> dict[str, Any]:
         return await CoreConnection.pull_once(self._core)

@@ -11,6 +11,7 @@ import click
 
 from agent.domain.errors import AgentError, InvalidDocument
 from agent.infra.logs import configure_logging
+from agent.infra.memory import use_one_arena
 from agent.node.settings import Settings, read_settings
 from agent.version import VERSION
 
@@ -45,6 +46,7 @@ def _start(settings: Settings) -> None:
     from agent.node.daemon import run_daemon  # noqa: PLC0415
 
     os.umask(0o077)
+    use_one_arena()
     try:
         settings.state_dir.mkdir(parents=True, exist_ok=True, mode=0o700)
         if not settings.scripts_dir.is_dir():

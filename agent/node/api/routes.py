@@ -13,7 +13,7 @@ from agent.node.api.actions import ActionEndpoints
 from agent.node.api.context import Context
 from agent.node.api.events import EventEndpoints
 from agent.node.api.output import OutputEndpoint
-from agent.node.status import read_stored
+from agent.node.stored import read_stored
 from agent.node.views import kind_view
 
 Endpoint = Callable[[Request], Awaitable[Response]]

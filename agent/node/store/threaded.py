@@ -18,7 +18,7 @@ from typing import Any, TypeVar
 
 from agent.domain.errors import Refused
 from agent.node.store.connection import open_for_reading, open_for_writing
-from agent.node.store.schema import migrate
+from agent.node.store.versions import bring_up_to_date
 
 T = TypeVar("T")
 Operation = Callable[[sqlite3.Connection], T]
@@ -34,7 +34,9 @@ class StoreUnavailable(Refused):
 
 
 @dataclass(slots=True)
-class _Job:
+class Job:
+    """One operation, and what became of it."""
+
     operation: Operation[Any]
     future: asyncio.Future[Any]
     result: Any = None
@@ -46,9 +48,9 @@ class ThreadedStore:
 
     def __init__(self, path: Path) -> None:
         self._writer = open_for_writing(path)
-        migrate(self._writer)
+        bring_up_to_date(self._writer)
         self._reader = open_for_reading(path)
-        self._jobs: queue.SimpleQueue[_Job | None] = queue.SimpleQueue()
+        self._jobs: queue.SimpleQueue[Job | None] = queue.SimpleQueue()
         self._loop = asyncio.get_running_loop()
         self._thread = threading.Thread(target=self._write_loop, name="store-writer", daemon=True)
         self._thread.start()
@@ -62,7 +64,7 @@ class ThreadedStore:
         """
         if self._closed:
             raise StoreUnavailable("the database is closed")
-        job = _Job(operation, self._loop.create_future())
+        job = Job(operation, self._loop.create_future())
         self._jobs.put(job)
         result: T = await job.future
         return result
@@ -91,7 +93,7 @@ class ThreadedStore:
             if closing:
                 return
 
-    def _gather(self, first: _Job) -> tuple[list[_Job], bool]:
+    def _gather(self, first: Job) -> tuple[list[Job], bool]:
         group = [first]
         while len(group) < GROUP_MAX:
             try:
@@ -104,7 +106,7 @@ class ThreadedStore:
         return group, False
 
 
-def commit_group(connection: sqlite3.Connection, group: list[_Job]) -> None:
+def commit_group(connection: sqlite3.Connection, group: list[Job]) -> None:
     """Run the operations in one transaction; each job gets its result or its own error."""
     try:
         connection.execute("BEGIN IMMEDIATE")
@@ -118,7 +120,7 @@ def commit_group(connection: sqlite3.Connection, group: list[_Job]) -> None:
             job.error = job.error or failure
 
 
-def _run_in_savepoint(connection: sqlite3.Connection, job: _Job) -> None:
+def _run_in_savepoint(connection: sqlite3.Connection, job: Job) -> None:
     connection.execute("SAVEPOINT operation")
     try:
         job.result = job.operation(connection)
@@ -135,7 +137,7 @@ def _roll_back(connection: sqlite3.Connection) -> None:
         connection.execute("ROLLBACK")
 
 
-def _tell(group: list[_Job]) -> None:
+def _tell(group: list[Job]) -> None:
     for job in group:
         if job.future.cancelled():
             continue

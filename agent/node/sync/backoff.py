@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import asyncio
+from collections.abc import Awaitable, Callable
 
 from tenacity import AsyncRetrying, RetryCallState, retry_if_exception_type
 
@@ -27,9 +28,14 @@ def backoff_s(failures: int, retry_after_s: float | None, jitter: float) -> floa
 
 
 def until_reached(
-    jitter: Callable[[], float], note: Callable[[CoreUnreachable], None]
+    jitter: Callable[[], float],
+    note: Callable[[CoreUnreachable], None],
+    sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
 ) -> AsyncRetrying:
-    """A retrying that never gives up on `CoreUnreachable`, and tells `note` of each failure."""
+    """A retrying that never gives up on `CoreUnreachable`, and tells `note` of each failure.
+
+    `sleep` may return early where somebody asks to try at once.
+    """
 
     def wait(state: RetryCallState) -> float:
         error = _failure(state)
@@ -39,7 +45,10 @@ def until_reached(
         note(_failure(state))
 
     return AsyncRetrying(
-        retry=retry_if_exception_type(CoreUnreachable), wait=wait, before_sleep=before_sleep
+        retry=retry_if_exception_type(CoreUnreachable),
+        wait=wait,
+        before_sleep=before_sleep,
+        sleep=sleep,
     )
 
 

@@ -54,6 +54,8 @@ class HttpCore:
                 "Accept": "application/json",
             },
             follow_redirects=False,
+            # Loading the authorities takes 5 MB, which a core without TLS does not need.
+            verify=url.startswith("https:"),
             trust_env=False,  # a proxy from somebody's shell must not carry the credential
             limits=httpx.Limits(max_connections=4, max_keepalive_connections=4),
         )

@@ -47,34 +47,70 @@ class Pull:
         self._log = log
         self._cuts = 0
         self._nudged = asyncio.Event()
+        self._asked: list[asyncio.Future[PullAnswer]] = []
         self.on_polling: Callable[[bool], None] = lambda _polling: None
 
     def nudge(self) -> None:
-        """Pull now instead of at the next fallback instant."""
+        """Pull now: ends a long poll, a back-off and the wait between fallback pulls."""
         self._nudged.set()
 
     async def run(self) -> None:
         """Pull until cancelled or refused (`CoreRefused` is the session's to understand)."""
         while True:
-            async for attempt in until_reached(self._jitter, self._unreachable):
+            answer = None
+            async for attempt in until_reached(self._jitter, self._unreachable, self._back_off):
                 with attempt:
-                    answer = await self._poll_once()
+                    answer = await self._poll()
+            if answer is None:
+                continue  # nudged: the next one does not wait
             await self._apply(answer)
+            self._tell_askers(answer)
             if self._state.polling:
                 await self._nudged.wait()
 
     async def once(self) -> PullAnswer:
-        """One pull without waiting, applied: `agentctl sync`."""
-        answer = await self._core.pull((await self._store.read(read_meta)).cursor, 0.0)
-        await self._apply(answer)
-        return answer
+        """One pull without waiting, applied: `agentctl sync`. Raises `CoreUnreachable`."""
+        asked: asyncio.Future[PullAnswer] = asyncio.get_running_loop().create_future()
+        self._asked.append(asked)
+        self.nudge()
+        return await asked
 
-    async def _poll_once(self) -> PullAnswer:
-        cursor = (await self._store.read(read_meta)).cursor
+    async def _poll(self) -> PullAnswer | None:
+        """One request; None if it was given up for a nudge. The first one does not wait, so that
+        `status` can say at once whether there is a core.
+        """
         self._nudged.clear()
-        answer = await self._core.pull(cursor, 0.0 if self._state.polling else LONG_POLL_S)
+        cursor = (await self._store.read(read_meta)).cursor
+        at_once = self._asked or self._state.polling or not self._state.connected
+        poll = asyncio.ensure_future(self._core.pull(cursor, 0.0 if at_once else LONG_POLL_S))
+        nudged = asyncio.ensure_future(self._nudged.wait())
+        try:
+            await asyncio.wait((poll, nudged), return_when=asyncio.FIRST_COMPLETED)
+            if not poll.done():
+                return None
+            answer = poll.result()
+        finally:
+            poll.cancel()
+            nudged.cancel()
         self._reached()
         return answer
+
+    async def _back_off(self, seconds: float) -> None:
+        try:
+            async with asyncio.timeout(seconds):
+                await self._nudged.wait()
+        except TimeoutError:
+            return
+
+    def _tell_askers(self, answer: PullAnswer | CoreUnreachable) -> None:
+        asked, self._asked = self._asked, []
+        for future in asked:
+            if future.done():
+                continue
+            if isinstance(answer, CoreUnreachable):
+                future.set_exception(answer)
+            else:
+                future.set_result(answer)
 
     async def _apply(self, answer: PullAnswer) -> None:
         if answer.actions:
@@ -128,6 +164,7 @@ class Pull:
             self._log.warning(log_events.CORE_UNREACHABLE, error=str(error))
         self._state.connected = False
         self._state.problem = str(error)
+        self._tell_askers(error)
         if error.cut and not self._state.polling:
             self._cuts += 1
             if self._cuts >= CUTS_BEFORE_POLLING:

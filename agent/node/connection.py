@@ -106,7 +106,7 @@ class CoreConnection:
         """Pull once and say what came. Raises `Refused` with why it could not."""
         from agent.node.sync.port import CoreRefused, CoreUnreachable  # noqa: PLC0415
 
-        if self._pull is None or not self.state.enrolled:
+        if self._pull is None or not self.state.enrolled or self.state.refused:
             raise Refused("unavailable", self.state.problem or "sync has not begun yet")
         try:
             answer = await self._pull.once()

@@ -47,6 +47,10 @@ class CredentialFile:
         write_private(self._path, json.dumps(document) + "\n")
         self._nonce.unlink(missing_ok=True)
 
+    def put_aside(self) -> None:
+        """Out of use, but kept: `credential.old`."""
+        self._path.replace(self._path.with_name("credential.old"))
+
     def nonce(self, make: Callable[[], str]) -> str:
         """The same nonce for every try of one enrolment, also after a crash."""
         if self._nonce.exists():

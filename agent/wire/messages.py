@@ -31,6 +31,7 @@ UNREADABLE = "unreadable"
 ERROR_FENCED = "fenced"
 ERROR_FORKED = "forked"
 ERROR_GAP = "gap"
+ERROR_UNAUTHORIZED = "unauthorized"
 
 REQUEST_TYPES = frozenset({"send_state", "cancel_local", "approve_local", "reject_local"})
 

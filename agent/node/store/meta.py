@@ -17,6 +17,7 @@ class Meta:
     `generation` rises with each start of `agentd`. `cursor` is the core's, applied and durable.
     `acked_seq` is the newest event that the core has; `enrolled` says whether there is a core.
     `row_floor` and `seq_floor` keep numbers of pruned rows from being used again.
+    `state_owed`: the core has not had everything since this node was enrolled.
     `requests_done` remembers the core's newest requests (ids), so that a repeat changes nothing.
     """
 
@@ -30,6 +31,7 @@ class Meta:
     row_floor: int = 0
     seq_floor: int = 0
     requests_done: str = ""
+    state_owed: int = 0
     last_wall_us: int = 0
 
 

@@ -62,9 +62,11 @@ class Push:
         """Push until cancelled or refused for good."""
         while True:
             self._wake.clear()
-            if self._state.send_state.is_set():
+            owed = (await self._store.read(read_meta)).state_owed
+            if owed or self._state.send_state.is_set():
                 self._state.send_state.clear()
                 await self.send_state()
+                await self._store.write(lambda c: write_meta(c, state_owed=0))
             outbox = await self._store.read(_next_batch)
             if outbox is None:
                 await self._wake.wait()

@@ -7,6 +7,7 @@ instance, everything else is tried again slowly.
 from __future__ import annotations
 
 import asyncio
+import sqlite3
 from collections.abc import Callable
 from typing import Any
 
@@ -24,7 +25,7 @@ from agent.node.sync.pull import Pull
 from agent.node.sync.push import Push
 from agent.node.sync.report import Report
 from agent.node.sync.state import SyncState
-from agent.wire.messages import ERROR_FENCED
+from agent.wire.messages import ERROR_FENCED, ERROR_UNAUTHORIZED
 
 REFUSED_AGAIN_S = 60.0
 
@@ -51,6 +52,8 @@ class Session:
         self._jitter = jitter
         self._random_bits = random_bits
         self._log = log
+        self._enrolled = False
+        """Whether this instance has used its token: it is good for one enrolment."""
 
     async def run(self, token: str | None, agent_id: str) -> None:
         """Until cancelled, or fenced."""
@@ -60,11 +63,15 @@ class Session:
                 if credential is None:
                     return
                 self._identify(credential.agent_id, credential.credential)
+                self._state.refused = False
                 await self._loops()
             except CoreRefused as error:
                 self._refused(error)
                 if error.code == ERROR_FENCED:
                     return
+                if error.code == ERROR_UNAUTHORIZED and self._may_enroll_anew(token):
+                    self._credentials.put_aside()
+                    continue
                 await asyncio.sleep(REFUSED_AGAIN_S * (1.0 + self._jitter()))
 
     async def _credential(self, token: str | None, agent_id: str) -> Credential | None:
@@ -79,7 +86,8 @@ class Session:
         if kept is None and token is not None:
             kept = await self._enroll(token, agent_id)
         if kept is not None:
-            await self._store.write(lambda c: _begin_reporting(c, kept, self._new_epoch()))
+            fresh, epoch = kept, new_mark(self._random_bits)
+            await self._store.write(lambda c: _begin_reporting(c, fresh, epoch))
             self._state.enrolled = True
         return kept
 
@@ -90,9 +98,13 @@ class Session:
                 enrolled = await self._core.enroll(token, nonce, agent_id)
         credential = Credential(agent_id=enrolled.agent_id, credential=enrolled.credential)
         self._credentials.write(credential)
-        self._state.send_state.set()
+        self._enrolled = True
         self._log.info(log_events.ENROLLED, agent_id=credential.agent_id)
         return credential
+
+    def _may_enroll_anew(self, token: str | None) -> bool:
+        """The credential is another core's or a revoked one, and a token is there to replace it."""
+        return token is not None and not self._enrolled and self._credentials.read() is not None
 
     async def _loops(self) -> None:
         """All three, until one is refused; recovery comes before the first pull (DESIGN §3)."""
@@ -114,13 +126,11 @@ class Session:
         await self._hands.recovered.wait()
         await self._pull.run()
 
-    def _new_epoch(self) -> str:
-        return new_mark(self._random_bits)
-
     def _refused(self, error: CoreRefused) -> None:
         fenced = error.code == ERROR_FENCED
         self._state.connected = False
         self._state.fenced = fenced
+        self._state.refused = True
         self._state.problem = str(error)
         event = log_events.CORE_FENCED if fenced else log_events.CORE_REFUSED
         self._log.error(event, error=str(error))
@@ -131,7 +141,7 @@ class Session:
         self._state.problem = str(error)
 
 
-def _begin_reporting(connection: Any, credential: Credential, epoch: str) -> None:
+def _begin_reporting(connection: sqlite3.Connection, credential: Credential, epoch: str) -> None:
     """From the first enrolment on there is an outbox; what was before is sent as state."""
     meta = read_meta(connection)
     if meta.enrolled == credential.agent_id:
@@ -143,4 +153,5 @@ def _begin_reporting(connection: Any, credential: Credential, epoch: str) -> Non
         agent_epoch=epoch,
         acked_seq=events.next_seq(connection) - 1,
         cursor="",
+        state_owed=1,
     )

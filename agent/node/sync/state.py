@@ -18,6 +18,8 @@ class SyncState:
     last_push_at: datetime | None = None
     problem: str | None = None
     fenced: bool = False
+    refused: bool = False
+    """The core answered with a refusal; it is tried again, but slowly."""
     polling: bool = False
     """Long polls are cut on the way here, so the node asks every minute instead."""
     send_state: asyncio.Event = field(default_factory=asyncio.Event)

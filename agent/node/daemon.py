@@ -17,7 +17,7 @@ from contextlib import suppress
 from typing import Any
 
 from agent.domain.errors import AgentError
-from agent.domain.ids import new_mark
+from agent.domain.ids import RandomBits, new_mark
 from agent.infra.clock import SystemClock, WallAlarm
 from agent.infra.http_server import HttpServer, bind_tcp, bind_unix, bound_to, remove_socket
 from agent.infra.logs import get_log
@@ -80,7 +80,7 @@ class Daemon:
 
     async def _serve(self, store: ThreadedStore) -> None:
         self._stop_on_signals()
-        meta = await store.write(lambda c: open_life(c, self._settings.agent_id))
+        meta = await store.write(lambda c: open_life(c, self._settings.agent_id, secrets.randbits))
         self._build(store, meta)
         server = HttpServer(build_api(self._context), self._bind())
         self._spawn(self._engine.run())
@@ -210,14 +210,16 @@ class Daemon:
             raise Broken(f"stopped because of an error of ours: {self._failed!r}; see the log")
 
 
-def open_life(connection: sqlite3.Connection, agent_id: str) -> Meta:
+def open_life(
+    connection: sqlite3.Connection, agent_id: str, random_bits: RandomBits
+) -> Meta:
     """A new generation; and an identity where there is none."""
     meta = read_meta(connection)
     write_meta(connection, generation=meta.generation + 1)
     if not meta.enrolled and meta.agent_id != agent_id:
         write_meta(connection, agent_id=agent_id)
     if not meta.agent_epoch:
-        write_meta(connection, agent_epoch=new_mark(secrets.randbits))
+        write_meta(connection, agent_epoch=new_mark(random_bits))
     return read_meta(connection)
 
 

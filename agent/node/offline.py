@@ -85,8 +85,13 @@ class OfflineState:
             },
         }
 
-    def list(self, query: Query, now: datetime) -> dict[str, Any]:
+    def page(
+        self, view: str, status: str | None, kind: str | None, limit: int, after: str | None,
+        now: datetime,
+    ) -> dict[str, Any]:  # fmt: skip
         """As `GET /v1/actions`."""
+        statuses = () if status is None else (status,)
+        query = Query(view=view, status=statuses, kind=kind, limit=limit, after=after)
         found = page(self._connection, query)
         summaries = [summary_view(action, now, paused=self._paused) for action in found.actions]
         return {"actions": summaries, "next": found.next}

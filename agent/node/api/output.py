@@ -1,6 +1,9 @@
 """`GET /v1/actions/{id}/output`: what a script wrote, as bytes, from any offset, live if asked.
 
-The runner holds the bytes; they are handed through in chunks and never gathered.
+The runner holds the bytes; they are handed through in chunks and never gathered. One answer is
+bytes of one attempt without a gap, so that whoever counts them knows where to go on: where the
+runner dropped the middle, or another attempt begins, the answer ends and the next one tells its
+own attempt and offset.
 """
 
 from __future__ import annotations
@@ -21,17 +24,21 @@ from agent.node.views import find
 
 CHUNK_BYTES = 64 * 1024
 LOOK_AGAIN_S = 0.2  # for more output of a script that runs, while somebody follows
+WAIT_FOR_START_S_MAX = 20.0  # for a start, per answer; whoever follows then asks again
 OFFSET_MAX = 2**62
 
 
 class OutputEndpoint:
-    """Streams output; `X-Output-Offset` tells where the first byte stands."""
+    """Streams output; `X-Output-Attempt` and `X-Output-Offset` tell what the first byte is."""
 
     def __init__(self, context: Context) -> None:
         self._context = context
 
     async def read(self, request: Request) -> Response:
-        """One stream of the latest attempt: `?stream=stdout|stderr&offset=N&follow=true`."""
+        """One stream of the latest attempt: `?stream=stdout|stderr&offset=N&follow=true`.
+
+        Followed before it has started, the answer is of attempt 0, empty, and ends at the start.
+        """
         params = Params(request)
         stream = params.one_of("stream", ("stdout", "stderr")) or "stdout"
         offset = params.whole("offset", 0, 0, OFFSET_MAX)
@@ -39,58 +46,74 @@ class OutputEndpoint:
         params.finish()
         action_id = request.path_params["id"]
         action = await self._context.store.read(lambda c: find(c, action_id))
-        first = await self._first(action, stream, offset, follow=follow)
-        headers = {} if first is None else {
-            "X-Output-Offset": str(first.offset), "X-Output-Total": str(first.total),
-        }  # fmt: skip
-        body = self._chunks(action, stream, offset, first, follow=follow)
-        return StreamingResponse(body, media_type="application/octet-stream", headers=headers)
-
-    async def _first(
-        self, action: Action, stream: str, offset: int, *, follow: bool
-    ) -> OutputChunk | None:
         if not action.start_no:
-            if follow and not action.is_final:
-                return None
-            raise NotFound(f"action {action.definition.id!r} has not started; it has no output")
-        return await self._chunk(action, stream, offset)
+            if action.is_final or not follow:
+                raise NotFound(f"action {action_id!r} has not started; it has no output")
+            return _streaming(self._until_started(action), attempt=0, offset=0, total=0)
+        first = await self._chunk(action, stream, offset)
+        body = self._chunks(action, stream, first, follow=follow)
+        return _streaming(body, attempt=action.attempt, offset=first.offset, total=first.total)
 
-    async def _chunk(self, action: Action, stream: str, offset: int) -> OutputChunk:
-        try:
-            return await self._context.runner.output(run_key(action), stream, offset, CHUNK_BYTES)
-        except RunnerRefused as error:
-            raise NotFound(f"the output of {action.definition.id!r} is gone: {error}") from None
-        except RunnerAway as error:
-            raise Refused("unavailable", f"the runner is away, try again: {error}") from None
+    async def _until_started(self, action: Action) -> AsyncIterator[bytes]:
+        """No byte; ends once there may be one."""
+        changes, clock = self._context.engine.changes, self._context.clock
+        deadline = clock.monotonic() + WAIT_FOR_START_S_MAX
+        while (left_s := deadline - clock.monotonic()) > 0:
+            version = changes.version
+            latest = await self._latest(action)
+            if latest.start_no or latest.is_final:
+                break
+            await changes.after(version, left_s)
+        return
+        yield b""
 
     async def _chunks(
-        self, action: Action, stream: str, offset: int, first: OutputChunk | None, *, follow: bool
+        self, action: Action, stream: str, first: OutputChunk, *, follow: bool
     ) -> AsyncIterator[bytes]:
         """To what is there now, or with `follow` until the action is final and all is read."""
-        chunk = first
-        while True:
-            if chunk is not None and chunk.data:
+        chunk, offset = first, first.offset
+        while chunk.offset == offset:  # else: a gap
+            if chunk.data:
                 yield chunk.data
                 offset = chunk.next_offset
-            elif not follow:
+            elif not follow or not await self._more_may_come(action, chunk):
                 return
-            else:
-                latest = await self._latest(action)
-                if latest.start_no != action.start_no:
-                    action, offset = latest, 0  # another attempt: its output follows
-                elif latest.is_final and (chunk is None or chunk.done):
-                    return
-                else:
-                    await asyncio.sleep(LOOK_AGAIN_S)
-            chunk = await self._chunk_or_none(action, stream, offset)
+            chunk = await self._chunk(action, stream, offset, patient=follow)
+
+    async def _more_may_come(self, action: Action, chunk: OutputChunk) -> bool:
+        latest = await self._latest(action)
+        if latest.start_no != action.start_no or (latest.is_final and chunk.done):
+            return False
+        await asyncio.sleep(LOOK_AGAIN_S)
+        return True
 
     async def _latest(self, action: Action) -> Action:
         return await self._context.store.read(lambda c: find(c, action.definition.id))
 
-    async def _chunk_or_none(self, action: Action, stream: str, offset: int) -> OutputChunk | None:
-        if not action.start_no:
-            return None
-        try:
-            return await self._chunk(action, stream, offset)
-        except Refused:
-            return None  # the headers are out: the stream can only end, or wait for the runner
+    async def _chunk(
+        self, action: Action, stream: str, offset: int, *, patient: bool = False
+    ) -> OutputChunk:
+        """Some bytes; `patient` waits for a runner that is away, as a follower's answer does."""
+        while True:
+            try:
+                key = run_key(action)
+                return await self._context.runner.output(key, stream, offset, CHUNK_BYTES)
+            except RunnerRefused as error:
+                raise NotFound(f"the output of {action.definition.id!r} is gone: {error}") from None
+            except RunnerAway as error:
+                if not patient:
+                    raise Refused(
+                        "unavailable", f"the runner is away, try again: {error}"
+                    ) from None
+            await asyncio.sleep(LOOK_AGAIN_S)
+
+
+def _streaming(
+    body: AsyncIterator[bytes], *, attempt: int, offset: int, total: int
+) -> StreamingResponse:
+    headers = {
+        "X-Output-Attempt": str(attempt),
+        "X-Output-Offset": str(offset),
+        "X-Output-Total": str(total),
+    }
+    return StreamingResponse(body, media_type="application/octet-stream", headers=headers)

@@ -69,6 +69,11 @@ def page(connection: sqlite3.Connection, query: Query) -> Page:
     return Page([_from_row(row) for row in rows], cursor)
 
 
+def cursor_behind(action: Action) -> str:
+    """The cursor of view `all` that continues after this action."""
+    return f"{action.row}-{action.row}"
+
+
 def _cursor_values(cursor: str) -> list[Any]:
     key, _, row = cursor.rpartition("-")
     try:

@@ -5,10 +5,10 @@ from __future__ import annotations
 import asyncio
 import sqlite3
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 from agent.domain.action import Action
-from agent.domain.definition import Owner
 from agent.domain.ids import RandomBits, new_mark
 from agent.infra.clock import Clock
 from agent.node import log_events
@@ -16,7 +16,7 @@ from agent.node.ports import Store
 from agent.node.store import events
 from agent.node.store.events import Event
 from agent.node.store.meta import read_meta, write_meta
-from agent.node.store.pages import Query, page
+from agent.node.store.pages import Query, cursor_behind, page
 from agent.node.store.threaded import StoreUnavailable
 from agent.node.sync.backoff import until_reached
 from agent.node.sync.port import Core, CoreRefused, CoreUnreachable
@@ -110,12 +110,7 @@ class Push:
         after: str | None = None
         part = 0
         while True:
-            cursor = after
-            chunk = await self._store.read(
-                lambda c, cursor=cursor: page(  # type: ignore[misc]
-                    c, Query(limit=STATE_PART_ACTIONS_MAX, after=cursor)
-                )
-            )
+            items, after = await self._store.read(partial(_state_part, after=after))
             push = StatePush(
                 agent_epoch=head.agent_epoch,
                 as_of_seq=head.as_of_seq,
@@ -123,13 +118,13 @@ class Push:
                 cursor=head.cursor,
                 snapshot=snapshot,
                 part=part,
-                last=chunk.next is None,
-                actions=[_state_item(action) for action in chunk.actions],
+                last=after is None,
+                actions=items,
             )
-            await self._reach(lambda push=push: self._core.put_state(push))  # type: ignore[misc]
-            if chunk.next is None:
+            await self._reach(partial(self._core.put_state, push))
+            if after is None:
                 return
-            after, part = chunk.next, part + 1
+            part += 1
 
     async def _reach(self, call: Callable[[], Any]) -> Any:
         async for attempt in until_reached(self._jitter, self._unreachable):
@@ -190,14 +185,28 @@ def _state_head(connection: sqlite3.Connection) -> StatePush:
     )
 
 
+def _state_part(
+    connection: sqlite3.Connection, after: str | None
+) -> tuple[list[dict[str, Any]], str | None]:
+    """The next items of the state, bounded in number and bytes; and the cursor behind them."""
+    found = page(connection, Query(limit=STATE_PART_ACTIONS_MAX, after=after))
+    items: list[dict[str, Any]] = []
+    size = 0
+    for action in found.actions:
+        item = _state_item(action)
+        size += len(strict_json.encode(item))
+        if items and size > PUSH_BYTES_MAX:
+            return items, cursor_behind(found.actions[len(items) - 1])
+        items.append(item)
+    return items, found.next
+
+
 def _state_item(action: Action) -> dict[str, Any]:
     definition = action.definition
-    item = {
+    return {
         "action_id": definition.id,
         "revision": definition.revision,
         "owner": definition.owner.value,
+        "definition": encode_definition(definition),
         "execution": encode_execution(action),
     }
-    if definition.owner is Owner.NODE:
-        item["definition"] = encode_definition(definition)
-    return item

@@ -71,6 +71,7 @@ class Daemon:
         notify("READY=1")
         gc.collect()
         gc.freeze()  # what is here now stays: later collections need not look at it
+        linux.return_free_memory()
         self._loop.run()
         self._leave()
 

@@ -126,9 +126,9 @@ class Ending:
 
     def _release(self, run: Run) -> None:
         """Let go of what the end makes useless; take what is still in the pipes."""
-        for timer in run.timers:
-            timer.cancel()
-        run.timers.clear()
+        for timer in (run.timeout_timer, run.window_timer):
+            if timer is not None:
+                timer.cancel()
         self._loop.forget(run.pidfd)
         for name, fd in run.pipes.items():
             self._drain(run, name, fd)

@@ -6,7 +6,6 @@ must not run without it.
 
 from __future__ import annotations
 
-import difflib
 import json
 import math
 import tomllib
@@ -61,8 +60,21 @@ def parse_manifest(text: bytes) -> tuple[dict[str, Any], list[str]]:
 
 
 def _nearest(key: str, known: list[str]) -> str:
-    close = difflib.get_close_matches(key, known, n=1, cutoff=0.5)
-    return f"; did you mean {close[0]}?" if close else f"; known are {', '.join(sorted(known))}"
+    nearest = min(known, key=lambda name: _distance(key, name))
+    if _distance(key, nearest) <= max(2, len(nearest) // 3):
+        return f"; did you mean {nearest}?"
+    return f"; known are {', '.join(sorted(known))}"
+
+
+def _distance(first: str, second: str) -> int:
+    """Levenshtein's (`difflib` would cost 0.2 MB resident for this one message)."""
+    row = list(range(len(second) + 1))
+    for above, left in enumerate(first[:64], start=1):
+        diagonal, row[0] = row[0], above
+        for index, top in enumerate(second, start=1):
+            cost = diagonal + (left != top)
+            diagonal, row[index] = row[index], min(row[index] + 1, row[index - 1] + 1, cost)
+    return row[-1]
 
 
 def _read_schema(manifest: dict[str, Any], faults: list[str]) -> None:

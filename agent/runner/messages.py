@@ -206,6 +206,7 @@ def protocols(value: Any) -> str | None:
 _FRAME = ("n", "op")
 _KEY = {"row": Field(integer(1)), "start_no": Field(integer(1))}
 _RUN = {**_KEY, "id": Field(matching(_ID))}
+_STOP_AT = number_or_null(0, 253_402_300_800)  # the year 9999
 _GRACE = Field(number_or_null(0, GRACE_S_MAX), None)
 REQUESTS: dict[str, dict[str, Field]] = {
     "hello": {"protocols": Field(protocols), "generation": Field(integer(0))},
@@ -223,10 +224,11 @@ REQUESTS: dict[str, dict[str, Field]] = {
         "dry_run": Field(boolean, False),
         "timeout_s": Field(number_or_null(0, TIMEOUT_S_MAX, above=True), None),
         "grace_s": _GRACE,
-        "stop_at": Field(number_or_null(0, 253_402_300_800), None),
+        "stop_at": Field(_STOP_AT, None),
     },
     "claim": _RUN,
     "stop": {**_RUN, "cause": Field(one_of(*CAUSES)), "grace_s": _GRACE},
+    "deadline": {**_RUN, "stop_at": Field(_STOP_AT)},
     "collected": {"items": Field(keys(LIST_ITEMS_MAX))},
     "forget": {"items": Field(keys(LIST_ITEMS_MAX))},
     "kinds": {"known": Field(text_or_null, None)},

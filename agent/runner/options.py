@@ -33,7 +33,10 @@ class Options(NamedTuple):
 def make_parser() -> argparse.ArgumentParser:
     """The command line."""
     parser = argparse.ArgumentParser(
-        prog="agent-runner", description="Starts and supervises this node's scripts for agentd."
+        prog="agent-runner",
+        description="Starts and supervises this node's scripts for agentd.",
+        # a given width: asking the terminal imports shutil and three compression libraries
+        formatter_class=lambda prog: argparse.HelpFormatter(prog, width=96),
     )
     parser.add_argument("--version", action="version", version=f"agent-runner {VERSION}")
     parser.add_argument("--state-dir", metavar="DIR", help="state (env AGENT_STATE_DIR)")

@@ -34,7 +34,7 @@ class Run:
         "action_id", "attempt", "ended", "file_fd", "grace_s", "is_left", "is_stopping", "key",
         "kind", "outputs", "pid", "pidfd", "pipes", "progress", "roots", "script_digest",
         "started", "started_at", "started_monotonic", "stop_at", "stop_cause", "survivors",
-        "timed_out_after_s", "timeout_s", "timers",
+        "timed_out_after_s", "timeout_s", "timeout_timer", "window_timer",
     )  # fmt: skip
 
     def __init__(self, key: Key, values: dict[str, Any], script: Script) -> None:
@@ -53,7 +53,8 @@ class Run:
         self.started_at = self.started_monotonic = 0.0
         self.pipes: dict[str, int] = {}  # stream → read end, while open
         self.outputs: dict[str, OutputKeeper] = {}
-        self.timers: list[Timer] = []
+        self.timeout_timer: Timer | None = None
+        self.window_timer: Timer | None = None
         self.roots: set[int] = set()  # adopted children of the runner that belong to this run
         self.stop_cause = "none"
         self.is_stopping = False

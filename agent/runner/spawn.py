@@ -16,6 +16,9 @@ _DUP = os.POSIX_SPAWN_DUP2
 
 def prepare_process() -> None:
     """What every child inherits from the runner: directory, umask, no stray descriptors."""
+    while (fd := os.open("/dev/null", os.O_RDWR)) <= 2:
+        os.set_inheritable(fd, True)  # somebody closed it; a script's pipe must not land there
+    os.close(fd)
     os.chdir("/")
     os.umask(0o022)
     for name in os.listdir("/proc/self/fd"):

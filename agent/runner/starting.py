@@ -17,6 +17,7 @@ from typing import Any
 from agent.runner import environment, names, record, spawn
 from agent.runner.catalogue import Catalogue, Script, SpawnRefused
 from agent.runner.ledger import Ledger, write_at
+from agent.runner.messages import BadRequest
 from agent.runner.output import OutputKeeper
 from agent.runner.processes import boot_id, read_process
 from agent.runner.run import Run, start_marker
@@ -49,17 +50,18 @@ class Starter:
 
     def start(self, key: Key, values: dict[str, Any], generation: int) -> Run:
         """Start it. SpawnRefused: it did not start, and says why; `AlreadyRecorded`: see there."""
+        data = _encode_input(values)
         try:
             script = self._catalogue.open_script(values["kind"], dry_run=values["dry_run"])
         except OSError as error:
             raise SpawnRefused(*_blame(error, "the script cannot be opened")) from None
         try:
-            return self._start_opened(key, values, script, generation)
+            return self._start_opened(key, values, script, data, generation)
         finally:
             os.close(script.fd)
 
     def _start_opened(
-        self, key: Key, values: dict[str, Any], script: Script, generation: int
+        self, key: Key, values: dict[str, Any], script: Script, data: bytes, generation: int
     ) -> Run:
         run = Run(key, values, script)
         marker = start_marker(
@@ -73,24 +75,23 @@ class Starter:
             raise AlreadyRecorded
         run.file_fd = file_fd
         try:
-            self._spawn(run, values, script)
+            self._spawn(run, values["dry_run"], script, data)
         except SpawnRefused as refused:
             os.close(file_fd)
             refused.is_marked = True
             raise
         return run
 
-    def _spawn(self, run: Run, values: dict[str, Any], script: Script) -> None:
+    def _spawn(self, run: Run, dry_run: bool, script: Script, data: bytes) -> None:
         progress = f"{self._ledger.path}/{names.progress_name(run.key)}"
         run.progress = os.fsencode(progress)
         variables = environment.run_environment(
-            self._environment, run.action_id, run.kind, run.attempt, values["dry_run"],
+            self._environment, run.action_id, run.kind, run.attempt, dry_run,
             script.path, progress,
         )  # fmt: skip
         fds: list[int] = []
         try:
-            data = _encode_json({name: values[name] for name in _INPUT_MEMBERS})
-            fds.append(spawn.make_input(data.encode()))
+            fds.append(spawn.make_input(data))
             fds.extend(os.pipe())
             fds.extend(os.pipe())
             run.pid = spawn.spawn(script.fd, script.path, variables, (fds[0], fds[2], fds[4]))
@@ -124,6 +125,14 @@ class Starter:
             for fd in run.pipes.values():
                 os.close(fd)
             raise SpawnRefused(*_blame(error, "killed at once, it cannot be watched")) from None
+
+
+def _encode_input(values: dict[str, Any]) -> bytes:
+    """What the script reads. BadRequest before anything is recorded, if it cannot be said."""
+    try:
+        return _encode_json({name: values[name] for name in _INPUT_MEMBERS}).encode()
+    except UnicodeEncodeError as error:
+        raise BadRequest(f"start: {error.object[error.start]!r} is half a character") from None
 
 
 def _blame(error: OSError, what: str) -> tuple[str, str]:

@@ -154,6 +154,17 @@ class Supervisor:
             self._write_cause(run, cause)
         self.ending.stop(run, grace_s)
 
+    def move_window(self, key: Key, action_id: str, stop_at: float | None) -> dict[str, Any]:
+        """Move or lift the end of a running run's window. One that is being stopped stays so."""
+        answer = self.state(key, action_id)
+        run = self.running.get(key)
+        if run is not None and not run.is_stopping:
+            run.stop_at = stop_at
+            if run.window_timer is not None:
+                run.window_timer.cancel()
+            self._watch_window(run)
+        return answer
+
     def stop_all(self, cause: str) -> None:
         """Stop everything and start nothing more."""
         self.is_stopping = True
@@ -208,11 +219,14 @@ class Supervisor:
         for name, fd in run.pipes.items():
             self._loop.watch(fd, self._reader(run, name, fd))
         if run.timeout_s is not None:
-            run.timers.append(self._loop.call_in(run.timeout_s, lambda: self._timed_out(run)))
+            run.timeout_timer = self._loop.call_in(run.timeout_s, lambda: self._timed_out(run))
+        self._watch_window(run)
+        self._tick_later()
+
+    def _watch_window(self, run: Run) -> None:
         if run.stop_at is not None:
             delay_s = max(0.0, run.stop_at - time.time())
-            run.timers.append(self._loop.call_in(delay_s, lambda: self._check_window(run)))
-        self._tick_later()
+            run.window_timer = self._loop.call_in(delay_s, lambda: self._window_ends(run))
 
     def _reader(self, run: Run, name: str, fd: int) -> Callable[[int], None]:
         output = run.outputs[name]
@@ -244,6 +258,12 @@ class Supervisor:
         if not run.is_stopping and run.ended is None:
             run.timed_out_after_s = run.timeout_s
             self.stop_run(run, "timeout", None)
+
+    def _window_ends(self, run: Run) -> None:
+        """The timer is monotonic, the window is not: it may be early, or the clock was set back."""
+        self._check_window(run)
+        if not run.is_stopping:
+            self._watch_window(run)
 
     def _check_window(self, run: Run) -> None:
         """Wall time: the clock may be set either way, so the tick asks again."""

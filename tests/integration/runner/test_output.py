@@ -17,7 +17,9 @@ from tests.integration.runner.client import Client, Refused
 pytestmark = pytest.mark.timeout(60)
 
 
-def read_all(client: Client, row: int, stream: str = "stdout") -> tuple[list[tuple[int, bytes]], int]:
+def read_all(
+    client: Client, row: int, stream: str = "stdout"
+) -> tuple[list[tuple[int, bytes]], int]:
     """([(offset, bytes)] with adjacent pieces joined, total)."""
     pieces: list[tuple[int, bytes]] = []
     offset = 0
@@ -87,7 +89,9 @@ def test_a_running_script_s_output_can_be_followed(box: Box) -> None:
 
 
 def test_output_of_an_unknown_outcome_is_what_the_files_say(box: Box) -> None:
-    box.kind("spews", WRITER.format(count=300_000) + "sys.stdout.flush()\nimport time\ntime.sleep(60)")
+    box.kind(
+        "spews", WRITER.format(count=300_000) + "sys.stdout.flush()\nimport time\ntime.sleep(60)"
+    )
     client = box.start()
     client.start(1, "spews")
     total = 300_000 * 8

@@ -9,7 +9,7 @@ import time
 
 import pytest
 
-from agent.runner import processes
+from agent.runner import processes, record
 from tests.integration.runner.box import Box, is_alive, wait_for
 from tests.integration.runner.client import Client, Refused
 
@@ -64,9 +64,8 @@ def test_a_recycled_pid_is_left_alone(box: Box) -> None:
         path = box.runs / "1.1.run"
         found = box.run_file(1).process
         assert found is not None
-        from agent.runner import record  # noqa: PLC0415
-
-        slot = record.encode_slot(record.PROCESS, {**found, "pid": bystander})
+        earlier = {**found, "pid": bystander, "started": found["started"] - 1}  # ticks of 10 ms
+        slot = record.encode_slot(record.PROCESS, earlier)
         data = path.read_bytes()
         path.write_bytes(data[:1_024] + slot + data[1_280:])
         box.start()

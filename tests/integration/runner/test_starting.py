@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import json
-import os
 import shutil
+import signal
 from base64 import b64decode
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -93,21 +94,31 @@ def test_input_is_the_documented_json(box: Box) -> None:
     }  # fmt: skip
 
 
+PROCESS_STATE = """#!/usr/bin/env python3
+import json, os
+status = dict(line.split(":", 1) for line in open("/proc/self/status"))
+fds = {fd: os.readlink(f"/proc/self/fd/{fd}") for fd in range(64) if os.path.lexists(f"/proc/self/fd/{fd}")}
+print(json.dumps({
+    "cwd": os.getcwd(), "umask": status["Umask"].strip(), "fds": sorted(fds.values()),
+    "leads": os.getsid(0) == os.getpgid(0) == os.getpid(), "blocked": int(status["SigBlk"], 16),
+    "ignored": int(status["SigIgn"], 16),
+}))
+"""  # noqa: E501 - a script of its own
+
+
 def test_process_state_is_clean(box: Box) -> None:
-    box.kind(
-        "self",
-        "umask; pwd; cut -d' ' -f6 /proc/$$/stat; echo $$; ls /proc/$$/fd | wc -w;"
-        "grep -E 'Sig(Blk|Ign)' /proc/$$/status",
-    )
+    path = box.kind("self", PROCESS_STATE)
     client = box.start()
     client.start(1, "self")
-    umask, cwd, session, pid, fds, blocked, ignored = tail(client.notice(1)).splitlines()
-    assert (umask, cwd) == ("0022", "/")
-    assert session == pid
-    assert int(fds) <= 5, "stdin, stdout, stderr, the script, and the shell's copy of the script"
-    assert int(blocked.split()[1], 16) == 0
-    # glibc's posix_spawn leaves its two internal signals (32, 33) ignored, for every program alike
-    assert int(ignored.split()[1], 16) & ~0x1_8000_0000 == 0
+    found = json.loads(tail(client.notice(1)))
+    assert (found["cwd"], found["umask"], found["leads"]) == ("/", "0022", True)
+    names = [name.partition(":")[0] for name in found["fds"]]
+    assert names == ["/memfd", str(path), "pipe", "pipe"], "nothing of the runner leaks"
+    # Python ignores SIGPIPE and SIGXFSZ itself; glibc's posix_spawn leaves its two internal
+    # signals (32, 33) ignored, for every program alike
+    own = 1 << (signal.SIGPIPE - 1) | 1 << (signal.SIGXFSZ - 1)
+    assert found["ignored"] & ~0x1_8000_0000 == own
+    assert found["blocked"] == 0
 
 
 def test_a_program_needs_no_shell(box: Box) -> None:
@@ -116,6 +127,16 @@ def test_a_program_needs_no_shell(box: Box) -> None:
     client = box.start()
     client.start(1, "echo")
     assert client.notice(1)["record"]["code"] == 0
+
+
+def test_half_a_character_is_refused_before_anything_is_recorded(box: Box) -> None:
+    box.kind("cat", "exec cat")
+    client = box.start()
+    with pytest.raises(Refused, match="half a character"):
+        client.start(1, "cat", payload={"x": "\ud800"})
+    assert not list(box.runs.glob("*.run"))
+    assert client.start(1, "cat")["state"] == "running"
+    client.notice(1)
 
 
 def test_asked_twice_starts_once(box: Box) -> None:
@@ -141,7 +162,7 @@ def test_another_id_is_a_conflict(box: Box) -> None:
     client.start(1, "sleeps")
     client.ask("claim", row=2, start_no=1, id="a2")
     for row in (1, 2):
-        with pytest.raises(Refused, match="conflict: .*belongs to"):
+        with pytest.raises(Refused, match=r"conflict: .*belongs to"):
             client.start(row, "sleeps", id="other")
     with pytest.raises(Refused, match="conflict"):
         client.ask("stop", row=1, start_no=1, id="other", cause="withdrawn", grace_s=0)
@@ -246,7 +267,7 @@ def test_nothing_leaks_over_many_runs(box: Box) -> None:
     client = box.start()
 
     def count_fds() -> int:
-        return len(os.listdir(f"/proc/{box.pid}/fd"))
+        return len(list(Path(f"/proc/{box.pid}/fd").iterdir()))
 
     before = count_fds()
     for row in range(1, 61):
@@ -257,5 +278,5 @@ def test_nothing_leaks_over_many_runs(box: Box) -> None:
     for row in range(57, 61):
         client.notice(row)
     wait_for(lambda: count_fds() == before)
-    children = f"/proc/{box.pid}/task/{box.pid}/children"
-    assert not open(children, encoding="ascii").read().split(), "zombies"
+    children = Path(f"/proc/{box.pid}/task/{box.pid}/children")
+    assert not children.read_text().split(), "zombies"

@@ -29,7 +29,9 @@ def pids(path: Path, count: int) -> list[int]:
 
 
 def test_term_is_enough_for_the_polite(box: Box) -> None:
-    box.kind("polite", f"trap 'exit 9' TERM; echo $$ > {box.path}/pid; sleep 30 & wait")
+    box.kind(
+        "polite", f"trap 'exit 9' TERM; echo $$ > {box.path}/pid; while :; do sleep 0.05; done"
+    )
     client = box.start()
     client.start(1, "polite")
     pids(box.path / "pid", 1)
@@ -129,8 +131,8 @@ def test_a_stop_harms_no_other_run(box: Box) -> None:
 def test_the_cause_is_written_before_the_signal(box: Box) -> None:
     box.kind(
         "looks",
-        f'trap \'cp "${{AGENT_PROGRESS%.progress}}.run" {box.path}/seen; exit 0\' TERM;'
-        f"echo $$ > {box.path}/pid; sleep 30 & wait",
+        f"trap 'cp \"${{AGENT_PROGRESS%.progress}}.run\" {box.path}/seen; exit 0' TERM;"
+        f"echo $$ > {box.path}/pid; while :; do sleep 0.05; done",
     )
     client = box.start()
     client.start(1, "looks")
@@ -205,6 +207,23 @@ def test_the_window_closes_without_agentd(box: Box) -> None:
     client.start(1, "sleeps", stop_at=time.time() + 0.3)
     record = client.notice(1)["record"]
     assert (record["stop_cause"], record["timed_out_after_s"]) == ("window", None)
+
+
+def test_the_window_may_be_moved_both_ways_and_lifted(box: Box) -> None:
+    box.kind("sleeps", "exec sleep 30")
+    client = box.start()
+    soon = time.time() + 0.3
+    for row, stop_at in ((1, None), (2, soon), (3, soon + 600)):
+        client.start(row, "sleeps", stop_at=stop_at)
+    for row, stop_at in ((1, soon), (2, None), (3, soon)):
+        answer = client.ask("deadline", row=row, start_no=1, id=f"a{row}", stop_at=stop_at)
+        assert answer["state"] == "running"
+    for row in (1, 3):
+        assert client.notice(row)["record"]["stop_cause"] == "window"
+    assert [entry["row"] for entry in client.hello()["running"]] == [2]
+    stop(client, 2, grace_s=5, cause="overlap")
+    client.ask("deadline", row=2, start_no=1, id="a2", stop_at=0)
+    assert client.notice(2)["record"]["stop_cause"] == "overlap"
 
 
 @pytest.mark.parametrize("number", [15, 2])

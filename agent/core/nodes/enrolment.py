@@ -24,6 +24,7 @@ from agent.wire.messages import Enroll, Enrolled
 TTL_S_DEFAULT = 3600.0
 TTL_S_MAX = 30 * 86400.0
 NONCE_CHARS_MAX = 128
+UNUSED_MAX = 8  # credentials of one token that nobody has used yet: one per lost answer
 _RESERVED = frozenset({"enroll"})  # a path of the API
 
 
@@ -64,8 +65,9 @@ def enroll(connection: Connection, occasion: Occasion, message: Enroll) -> Enrol
     agent_id = _agreed_name(connection, occasion, token, message)
     if token.used_at is None:
         _bring_in(connection, occasion, agent_id, message)
-    # A lost answer: what was issued before and never used is void from now on.
-    connection.execute(delete(credentials).where(credentials.c.token_digest == token.digest))
+    # What was issued before stays good until one of them is used: which answer got lost, this one
+    # or an earlier one that a delayed duplicate of the request overtook, nobody here can know.
+    _make_room(connection, token.digest)
     credential = occasion.new_secret()
     issued = {
         "digest": digest_of(credential),
@@ -80,6 +82,15 @@ def enroll(connection: Connection, occasion: Occasion, message: Enroll) -> Enrol
         .values(used_at=occasion.now, nonce_digest=digest_of(message.nonce), used_for=agent_id)
     )
     return Enrolled(agent_id=agent_id, credential=credential)
+
+
+def _make_room(connection: Connection, token_digest: str) -> None:
+    """Forget the oldest unused credentials of this token beyond the bound."""
+    mine = credentials.c.token_digest == token_digest
+    newest = select(credentials.c.digest).where(mine).order_by(credentials.c.issued_at.desc())
+    too_old = connection.execute(newest.offset(UNUSED_MAX - 1)).scalars().all()
+    if too_old:
+        connection.execute(delete(credentials).where(credentials.c.digest.in_(too_old)))
 
 
 def _usable_token(connection: Connection, occasion: Occasion, message: Enroll) -> AnyRow:

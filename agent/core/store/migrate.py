@@ -10,6 +10,7 @@ from pathlib import Path
 
 from sqlalchemy import inspect, text
 from sqlalchemy.engine import Connection
+from sqlalchemy.exc import DatabaseError
 
 from agent.core.store.dialect import open_engine
 from agent.domain.errors import AgentError, shown
@@ -18,17 +19,23 @@ HEAD = "0001"
 MIGRATIONS = Path(__file__).parent / "migrations"
 
 
+class UnusableDatabase(AgentError):
+    """It cannot be opened, or is damaged, or the disk is full."""
+
+
 class UnknownSchema(AgentError):
     """The database was written by a newer version."""
 
 
 def migrate(url: str) -> None:
-    """Create or upgrade. Raises `UnknownSchema`, and changes nothing, on a newer database."""
+    """Create or upgrade. Raises `UnusableDatabase`, `UnknownSchema`; then nothing was changed."""
     engine = open_engine(url, writes=True)
     try:
         with engine.connect() as connection:
             if _recorded(connection) != HEAD:
                 _upgrade(connection)
+    except DatabaseError as error:
+        raise UnusableDatabase(f"the database {url} cannot be used: {error.orig}") from None
     finally:
         engine.dispose()
 

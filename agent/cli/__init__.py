@@ -1,0 +1,1 @@
+"""The commands people type: API clients, nothing more. Imports `domain`, `wire`, `infra`."""

@@ -1,0 +1,1 @@
+"""The commands of `corectl`, one subject per file."""

@@ -1,0 +1,128 @@
+"""`corectl dispatch`: one action to one node, and waiting for it."""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+
+import click
+
+from agent.cli.api_client import ApiClient, segment
+from agent.cli.core_commands.context import CoreContext
+from agent.cli.exits import ACTION_FAILED
+from agent.cli.output import Command, json_option, now, show
+from agent.cli.times import relative
+from agent.cli.values import instant, json_value, span_s, start
+
+WAIT_FOR_EVER = "forever"
+WAIT_PER_CALL_S = 55.0
+_ENDED = frozenset(
+    {
+        "DONE",
+        "FAILED",
+        "NOT_FINISHED",
+        "NOT_STARTED",
+        "CANCELLED",
+        "REJECTED",
+        "EXPIRED",
+        "LOST",
+    }
+)
+
+
+@click.command("dispatch", cls=Command)
+@click.argument("kind")
+@click.option("--node", required=True, help="The node that is to run it.")
+@click.option("--payload", help="JSON, @file, or @- for standard input.")
+@click.option("--metadata", help="JSON, @file, or @-: stored, shown, given to the script.")
+@click.option("--at", help="Not before this date, as 2026-01-15T12:00:00Z.")
+@click.option("--in", "delay", help="Not before this time from now, as 10s, 5m, 1h30m.")
+@click.option("--until", help="The window's end: not started by then, it will not be.")
+@click.option("--app", "apps", multiple=True, help="Never beside another one of this app.")
+@click.option("--id", "action_id", help="An id of your own; a repeated one is refused.")
+@click.option("--timeout", help="Stopped after this time, as 30s.")
+@click.option("--correlation-id", help="Shown and filterable everywhere.")
+@click.option("--dry-run", is_flag=True, help="Check everything, change nothing.")
+@click.option(
+    "--wait",
+    is_flag=False,
+    flag_value=WAIT_FOR_EVER,
+    help="Wait until it has ended, at most so many seconds; exit code 1 unless it is done.",
+)
+@json_option
+@click.pass_context
+def dispatch(context: click.Context, /, kind: str, wait: str | None, **given: Any) -> None:
+    """Run KIND on a node, now or later."""
+    core: CoreContext = context.obj
+    limit_s = _wait_limit_s(wait)
+    client = core.client()
+    outcome = client.post(
+        "/v1/dispatch", _definition(kind, given), dry_run=True if given["dry_run"] else None
+    )
+    if limit_s is None or given["dry_run"]:
+        show(context, outcome, _told(outcome, given["node"]))
+        return
+    document = wait_for(client, outcome["action_id"], limit_s)
+    show(context, document, ended_line(document))
+    if document["phase"] != "DONE":
+        context.exit(ACTION_FAILED)
+
+
+def _wait_limit_s(wait: str | None) -> float | None:
+    if wait is None:
+        return None
+    if wait == WAIT_FOR_EVER:
+        return float("inf")
+    return span_s(wait, "--wait")
+
+
+def _definition(kind: str, given: dict[str, Any]) -> dict[str, Any]:
+    document = {
+        "kind": kind,
+        "node": given["node"],
+        "id": given["action_id"],
+        "payload": json_value(given["payload"], "--payload"),
+        "metadata": json_value(given["metadata"], "--metadata"),
+        "from_date": start(given["at"], given["delay"], now()),
+        "to_date": instant(given["until"], "--until"),
+        "app_names": list(given["apps"]) or None,
+        "timeout_s": span_s(given["timeout"], "--timeout"),
+        "correlation_id": given["correlation_id"],
+    }
+    return {name: value for name, value in document.items() if value is not None}
+
+
+def _told(outcome: dict[str, Any], node: str) -> str:
+    action_id = outcome["action_id"]
+    if outcome["outcome"] == "dry_run":
+        return f"{outcome['would_be']} on {node} (dry run: nothing was changed)"
+    if outcome["outcome"] == "scheduled":
+        when = relative(outcome["scheduled_for"], now())
+        return f"{action_id} scheduled on {node} for {outcome['scheduled_for']} ({when})"
+    return f"{action_id} {outcome['outcome']} on {node}"
+
+
+def wait_for(client: ApiClient, action_id: str, limit_s: float) -> dict[str, Any]:
+    """The action once it has ended, or as it is when the time is over."""
+    until_s = time.monotonic() + limit_s
+    while True:
+        wait_s = max(0.0, min(WAIT_PER_CALL_S, until_s - time.monotonic()))
+        document: dict[str, Any] = client.get(
+            f"/v1/actions/{segment(action_id)}", wait=wait_s, wait_s=wait_s
+        )
+        if document["phase"] in _ENDED or time.monotonic() >= until_s:
+            return document
+
+
+def ended_line(document: dict[str, Any]) -> str:
+    """One line on how it ended, or that it has not."""
+    line = f"{document['id']} {document['phase']}"
+    if document["phase"] not in _ENDED:
+        return f"{line}: it has not ended yet"
+    details = [
+        f"exit code {document['exit_code']}" if document["exit_code"] is not None else None,
+        document["reason"],
+        document["error"],
+    ]
+    told = ", ".join(dict.fromkeys(detail for detail in details if detail))
+    return f"{line} ({told})" if told else line

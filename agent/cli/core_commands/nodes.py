@@ -1,0 +1,104 @@
+"""`corectl enroll-token | agents | nudge`."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import click
+
+from agent.cli.api_client import segment
+from agent.cli.core_commands.context import CoreContext
+from agent.cli.output import Command, json_option, now, show, wants_json
+from agent.cli.tables import pairs, table, width_of_output
+from agent.cli.times import relative
+from agent.cli.values import span_s
+from agent.wire import strict_json
+
+
+@click.command("enroll-token", cls=Command)
+@click.option("--node", help="The only node that may use it; needed to enroll a known one anew.")
+@click.option("--ttl", default="1h", show_default=True, help="How long it can be used.")
+@json_option
+@click.pass_context
+def enroll_token(context: click.Context, node: str | None, ttl: str, as_json: bool) -> None:
+    """Make a single-use token for a new node; it is printed once and nowhere kept."""
+    core: CoreContext = context.obj
+    body = {"ttl_s": span_s(ttl, "--ttl")} | ({"node": node} if node else {})
+    made = core.client().post("/v1/enrollment-tokens", body)
+    show(context, made, made["token"])
+
+
+@click.command("agents", cls=Command)
+@click.argument("node", required=False)
+@json_option
+@click.pass_context
+def agents(context: click.Context, node: str | None, as_json: bool) -> None:
+    """All nodes, or everything about one."""
+    core: CoreContext = context.obj
+    client = core.client()
+    if node is not None:
+        found = client.get(f"/v1/agents/{segment(node)}")
+        click.echo(strict_json.encode_text(found) if wants_json(context) else _readable(found))
+        return
+    listed: list[dict[str, Any]] = []
+    after: str | None = None
+    while True:
+        page = client.get("/v1/agents", after=after, limit=500)
+        listed += page["agents"]
+        after = page["next"]
+        if after is None:
+            break
+    show(context, {"agents": listed}, _agents_table(listed))
+
+
+def _agents_table(listed: list[dict[str, Any]]) -> str:
+    if not listed:
+        return "no nodes yet; bring one in with: corectl enroll-token"
+    moment = now()
+    rows = [
+        [
+            one["id"],
+            relative(one["last_seen_at"], moment) + (" (silent)" if one["silent"] else ""),
+            one["version"],
+            one["counts"].get("STARTED", 0),
+            one["counts"].get("NULL", 0),
+            one["counts"].get("FINISHED", 0),
+            one["counts"].get("FAILED", 0),
+            "fenced" if one["fenced_count"] else "",
+        ]
+        for one in listed
+    ]
+    headers = ["NODE", "SEEN", "VERSION", "RUNNING", "WAITING", "DONE", "FAILED", ""]
+    return table(headers, rows, width_of_output())
+
+
+def _readable(one: dict[str, Any]) -> str:
+    moment = now()
+    counts = ", ".join(f"{status} {count}" for status, count in sorted(one["counts"].items()))
+    kinds = ", ".join(kind.get("kind", "?") for kind in one["catalogue"])
+    return pairs(
+        [
+            ("node", one["id"]),
+            ("host", one["host"]),
+            ("version", one["version"]),
+            ("seen", relative(one["last_seen_at"], moment)),
+            ("silent", "yes" if one["silent"] else "no"),
+            ("enrolled", one["enrolled_at"]),
+            ("instance", one["instance"]),
+            ("fenced", f"{one['fenced_count']} times" if one["fenced_count"] else None),
+            ("actions", counts or "none"),
+            ("undelivered", one["undelivered"]),
+            ("kinds", kinds or "not reported yet"),
+        ]
+    )
+
+
+@click.command("nudge", cls=Command)
+@click.argument("node")
+@json_option
+@click.pass_context
+def nudge(context: click.Context, node: str, as_json: bool) -> None:
+    """Ask a node to send everything it has."""
+    core: CoreContext = context.obj
+    asked = core.client().post(f"/v1/agents/{segment(node)}/nudge")
+    show(context, asked, f"asked {node} to send its state")

@@ -1,0 +1,1 @@
+"""The subcommands of `agentctl`, one file each, loaded when called."""

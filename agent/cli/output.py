@@ -1,0 +1,75 @@
+"""What `corectl`'s commands share: `--json` anywhere on the line, and one way to fail."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from datetime import UTC, datetime
+from typing import Any
+
+import click
+
+from agent.cli.api_client import ApiRefused, Unreachable
+from agent.cli.exits import NOT_FOUND, REFUSED, UNREACHABLE, Failure
+from agent.wire import strict_json
+
+HINT = (
+    "is cored running there (systemctl status cored)? Another address is given by --core or "
+    "CORE_URL"
+)
+
+
+def now() -> datetime:
+    """The wall clock of whoever reads the terminal (`agent.infra.clock` would bring asyncio)."""
+    return datetime.now(UTC)
+
+
+def wants_json(context: click.Context) -> bool:
+    """Whether `--json` was given anywhere on the line."""
+    return any(one.params.get("as_json") for one in _lineage(context))
+
+
+def _lineage(context: click.Context) -> list[click.Context]:
+    found: list[click.Context] = []
+    one: click.Context | None = context
+    while one is not None:
+        found.append(one)
+        one = one.parent
+    return found
+
+
+def json_option(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Adds `--json`; the function reads it through `wants_json`."""
+    return click.option(
+        "--json", "as_json", is_flag=True, expose_value=True, help="One JSON document for programs."
+    )(command)
+
+
+def show(context: click.Context, document: Any, readable: str) -> None:
+    """The document for programs, the text for people."""
+    click.echo(strict_json.encode_text(document) if wants_json(context) else readable)
+
+
+class Command(click.Command):
+    """A command that translates what the client raises into a `Failure`, once."""
+
+    def invoke(self, ctx: click.Context) -> Any:
+        """Run it."""
+        try:
+            return super().invoke(ctx)
+        except Unreachable as error:
+            failure = Failure(UNREACHABLE, "unreachable", str(error), hint=HINT)
+        except ApiRefused as error:
+            code = NOT_FOUND if error.status == 404 else REFUSED
+            if error.status >= 500:
+                code = UNREACHABLE  # it is there and cannot answer: try again, or see its log
+            failure = Failure(code, error.code, str(error), faults=error.faults)
+        except Failure as error:
+            failure = error
+        failure.as_json = wants_json(ctx)
+        raise failure
+
+
+class Group(click.Group):
+    """A group of such commands."""
+
+    command_class = Command

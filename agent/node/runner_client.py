@@ -36,6 +36,9 @@ from agent.wire import strict_json
 LINE_BYTES_MAX = 1024 * 1024  # an answer may carry a whole catalogue or 64 KiB of output as base64
 ANSWER_S_MAX = 30.0
 TAIL_BYTES = 4096
+ITEMS_MAX = 5_000  # of one list in a request, to stay within a line
+_NOT_NOW = frozenset({"unavailable", "stale_generation"})
+"""Refusals that say nothing of the request: the runner stops, or listens to another agentd."""
 
 
 class SocketRunner:
@@ -124,7 +127,9 @@ class SocketRunner:
 
     async def forget(self, keys: Sequence[tuple[int, int]]) -> None:
         """Remove what is kept of these."""
-        await self._ask("forget", items=[list(key) for key in keys])
+        for begin in range(0, len(keys), ITEMS_MAX):
+            group = keys[begin : begin + ITEMS_MAX]
+            await self._ask("forget", items=[list(key) for key in group])
 
     async def kinds(self, known: str | None) -> Catalogue | None:
         """The catalogue; None if it still has the digest `known`."""
@@ -170,7 +175,10 @@ class SocketRunner:
         finally:
             self._waiting.pop(number, None)
         if not answer.get("ok"):
-            raise RunnerRefused(str(answer.get("error")), str(answer.get("message")))
+            code, message = str(answer.get("error")), str(answer.get("message"))
+            if code in _NOT_NOW:
+                raise RunnerAway(f"{code}: {message}")
+            raise RunnerRefused(code, message)
         return answer
 
     async def _read(self, reader: asyncio.StreamReader) -> None:

@@ -11,9 +11,16 @@ import threading
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from typing import Any
+from typing import Any, Self
 
 Respond = Callable[["Handler"], None]
+
+
+class Server(ThreadingHTTPServer):
+    """Answers each call in a thread; its port can be taken again at once."""
+
+    daemon_threads = True
+    allow_reuse_address = True
 
 
 @dataclass
@@ -33,20 +40,21 @@ class ScriptedCore:
     pulls: list[Any] = field(default_factory=list)
     calls: list[Call] = field(default_factory=list)
     events: list[dict[str, Any]] = field(default_factory=list)
-    epoch: str = ""
+    closed: bool = False
     cursor: int = 0
+    port: int = 0
     more: threading.Event = field(default_factory=threading.Event)
     seen: threading.Condition = field(default_factory=threading.Condition)
 
-    def __enter__(self) -> ScriptedCore:
+    def __enter__(self) -> Self:
         handler = type("Bound", (Handler,), {"core": self})
-        self._server = ThreadingHTTPServer(("127.0.0.1", 0), handler)
-        self._server.daemon_threads = True
+        self._server = Server(("127.0.0.1", self.port), handler)
         self._thread = threading.Thread(target=self._server.serve_forever, daemon=True)
         self._thread.start()
         return self
 
     def __exit__(self, *_: object) -> None:
+        self.closed = True
         self.more.set()
         self._server.shutdown()
         self._server.server_close()
@@ -94,6 +102,13 @@ class Handler(BaseHTTPRequestHandler):
 
     def log_message(self, *_: object) -> None:
         """Quiet."""
+
+    def handle_one_request(self) -> None:
+        """A core that has gone away answers no kept connection either."""
+        if self.core.closed:
+            self.close_connection = True
+            return
+        super().handle_one_request()
 
     def do_GET(self) -> None:
         self._note(None)

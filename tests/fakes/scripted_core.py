@@ -103,12 +103,12 @@ class Handler(BaseHTTPRequestHandler):
     def log_message(self, *_: object) -> None:
         """Quiet."""
 
-    def handle_one_request(self) -> None:
+    def parse_request(self) -> bool:
         """A core that has gone away answers no kept connection either."""
         if self.core.closed:
             self.close_connection = True
-            return
-        super().handle_one_request()
+            return False
+        return super().parse_request()
 
     def do_GET(self) -> None:
         self._note(None)

@@ -17,14 +17,17 @@ def after(seconds: float) -> datetime:
 
 
 def make_definition(**fields: Any) -> Definition:
-    return Definition(**({"id": "a1", "kind": "sleep"} | fields))
+    values: dict[str, Any] = {"id": "a1", "kind": "sleep"} | fields
+    return Definition(**values)
 
 
 def make_action(**fields: Any) -> Action:
     own = {k: fields.pop(k) for k in list(fields) if k in Action.__dataclass_fields__}
     definition = own.pop("definition", None) or make_definition(**fields)
-    return Action(**({"row": 1, "accepted_at": NOW, "due_at": NOW, "definition": definition} | own))
+    values: dict[str, Any] = {"row": 1, "accepted_at": NOW, "due_at": NOW} | own
+    return Action(definition=definition, **values)
 
 
 def make_record(**fields: Any) -> ExitRecord:
-    return ExitRecord(**({"started_at": NOW, "ended_at": after(1), "code": 0} | fields))
+    values: dict[str, Any] = {"started_at": NOW, "ended_at": after(1), "code": 0} | fields
+    return ExitRecord(**values)

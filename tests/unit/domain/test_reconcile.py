@@ -35,7 +35,7 @@ def test_an_old_revision_never_replaces_a_newer_one(
     change = decide_definition(current, incoming, NOW)
     if comes <= have:
         assert change.verdict is Verdict.UNCHANGED
-        assert change.definition is change.ends is change.stop_cause is None
+        assert (change.definition, change.ends, change.stop_cause) == (None, None, None)
     elif status in FINAL:
         assert change.verdict is Verdict.TOO_LATE
         assert change.ends is None

@@ -20,11 +20,11 @@ SEED_004 = {
     "approval_required": True, "autonomous_eligible": False, "status": "pending",
     "payload": {"a": 1}, "rollback_reference": None,
 }  # fmt: skip
-FULL = {
+FULL: dict[str, Any] = {
     "id": "a1", "kind": "sleep", "owner": "core", "revision": 4, "payload": {"x": [1, 2.5, None]},
-    "metadata": {"m": "ü"}, "labels": {"env": "prod"}, "from_date": "2026-01-01T00:00:00Z",
-    "to_date": "2026-01-02T00:00:00.500000Z", "should_be_executed": False, "app_names": ["db", "web"],
-    "timeout_s": 5.0, "grace_s": 1.0, "on_restart": "never", "start_deadline_s": 9.0,
+    "metadata": {"m": "ü"}, "labels": {"env": "x"}, "from_date": "2026-01-01T00:00:00Z",
+    "to_date": "2026-01-02T00:00:00.500000Z", "should_be_executed": False,
+    "app_names": ["db", "web"], "timeout_s": 5.0, "grace_s": 1.0, "on_restart": "never", "start_deadline_s": 9.0,
     "retry": {"max_attempts": 3, "delay_s": 1.0, "backoff": 2.0, "max_delay_s": 60.0},
     "dry_run": True, "requester": "core_api", "retry_of": "a0", "requires": ["retry"],
     "approval": {"state": "approved", "by": "ann", "at": "2026-01-01T00:00:00Z"},

@@ -17,6 +17,8 @@ class Changes:
         self.version = 0
         self._waiting: set[asyncio.Future[None]] = set()
         self._listeners: list[Callable[[], None]] = []
+        self.closed = False
+        """The daemon stops: whoever waits answers now with what there is."""
 
     def listen(self, listener: Callable[[], None]) -> None:
         """Call `listener` at each change, for as long as this lives."""
@@ -32,10 +34,15 @@ class Changes:
         for listener in self._listeners:
             listener()
 
+    def close(self) -> None:
+        """End all waiting, now and later."""
+        self.closed = True
+        self.notify()
+
     async def after(self, version: int, timeout_s: float) -> bool:
         """Whether something changed since `version`, waiting up to `timeout_s` for it."""
-        if self.version != version:
-            return True
+        if self.version != version or self.closed:
+            return self.version != version
         future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._waiting.add(future)
         try:

@@ -45,7 +45,7 @@ from agent.node.store.threaded import ThreadedStore
 from agent.version import VERSION
 
 SOCKET_FILE = "agent.sock"
-STOP_GRACE_S = 5.0
+READY_WITHOUT_RUNNER_S = 20.0  # a service manager kills a start that takes too long
 
 
 class Broken(AgentError):
@@ -109,7 +109,11 @@ class Daemon:
             runner=self._runner, engine=self._engine, store=store, kinds=self._kinds,
             generation=meta.generation, log=self._log,
         )  # fmt: skip
-        retention = Retention(keep_days=settings.keep_days, keep_finished=settings.keep_finished)
+        retention = Retention(
+            keep_days=settings.keep_days,
+            keep_finished=settings.keep_finished,
+            has_core=settings.core is not None,
+        )
 
         async def prune_now() -> None:
             await prune(store, self._runner, self._clock, retention, self._log)
@@ -166,8 +170,16 @@ class Daemon:
         return sockets
 
     async def _announce(self, meta: Meta) -> None:
-        """Ready means: every action of the last life has its verdict, and new ones can start."""
-        await self._hands.recovered.wait()
+        """Ready means: every action of the last life has its verdict, and new ones can start.
+
+        Where the runner stays away the API serves all the same, and says so.
+        """
+        try:
+            async with asyncio.timeout(READY_WITHOUT_RUNNER_S):
+                await self._hands.recovered.wait()
+        except TimeoutError:
+            notify("READY=1\nSTATUS=waiting for the runner; nothing starts")
+            await self._hands.recovered.wait()
         notify(f"READY=1\nSTATUS=node {meta.agent_id}, {len(self._engine.running)} running")
         self._log.info(log_events.READY, agent_id=meta.agent_id, version=VERSION)
         give_back()
@@ -198,7 +210,8 @@ class Daemon:
             self._stop.set()
 
     async def _end(self, server: HttpServer) -> None:
-        await server.stop(STOP_GRACE_S)
+        self._engine.changes.close()
+        await server.stop(self._settings.stop_grace_s)
         remove_socket(self._settings.state_dir / SOCKET_FILE)
         for task in self._tasks:
             task.cancel()
@@ -210,9 +223,7 @@ class Daemon:
             raise Broken(f"stopped because of an error of ours: {self._failed!r}; see the log")
 
 
-def open_life(
-    connection: sqlite3.Connection, agent_id: str, random_bits: RandomBits
-) -> Meta:
+def open_life(connection: sqlite3.Connection, agent_id: str, random_bits: RandomBits) -> Meta:
     """A new generation; and an identity where there is none."""
     meta = read_meta(connection)
     write_meta(connection, generation=meta.generation + 1)

@@ -62,6 +62,8 @@ class Engine:
         self._endings: list[Ended] = []
         self._wake = asyncio.Event()
         self._tasks: set[asyncio.Task[None]] = set()
+        self._unanswered: dict[RunKey, asyncio.Event] = {}
+        """Starts that were asked for, of which nobody knows yet whether they happen."""
         self.running: dict[int, Action] = {}
         self.runner_ready = False
         self.paused = False
@@ -78,6 +80,7 @@ class Engine:
 
     def settle(self, ended: Ended) -> None:
         """Take note that a run is over; the next turn commits it."""
+        self._answered(ended.key)
         self._endings.append(ended)
         self.wake()
 
@@ -142,6 +145,7 @@ class Engine:
             )  # fmt: skip
         for action in result.started:
             self.running[action.row] = action
+            self._unanswered[run_key(action)] = asyncio.Event()
             self._spawn(self._start(action))
         if result.settled:
             self._spawn(self._collected(result.settled))
@@ -163,6 +167,7 @@ class Engine:
             )
             self.settle(Ended(key=key, state=RunState.EXITED, record=refusal))
             return
+        self._answered(key)
         self._log.info(
             log_events.ACTION_STARTED,
             action_id=key.id, kind=action.definition.kind, attempt=action.attempt,
@@ -193,6 +198,22 @@ class Engine:
             grace_s=terms.grace_s,
             stop_at=definition.to_date,
         )
+
+    def _answered(self, key: RunKey) -> None:
+        known = self._unanswered.pop(key, None)
+        if known is not None:
+            known.set()
+
+    async def until_answered(self, actions: list[Action]) -> None:
+        """Wait until the runner has said of each of these whether it started.
+
+        What is told about them to others before that could be overtaken by the start: a withdrawal
+        is acknowledged only when no start can follow any more (P8).
+        """
+        for action in actions:
+            unanswered = self._unanswered.get(run_key(action))
+            if unanswered is not None:
+                await unanswered.wait()
 
     async def _collected(self, keys: list[RunKey]) -> None:
         try:
@@ -228,6 +249,7 @@ class Engine:
 
     def adopt(self, action: Action) -> None:
         """A run found alive is ours again, with whatever was decided about it meanwhile."""
+        self._answered(run_key(action))
         self.running[action.row] = action
         if action.stop_cause is not None or not action.definition.should_be_executed:
             self.stop(action)

@@ -143,9 +143,9 @@ class Hands:
         catalogue = await self._runner.kinds(known)
         if catalogue is None:
             return False
-        self._kinds.replace(catalogue)
         lanes = {kind: manifest.parallel for kind, manifest in catalogue.kinds.items()}
         await self._store.write(lambda c: _set_lanes(c, lanes))
+        self._kinds.replace(catalogue)  # after the commit: if that fails, it is read again
         self._log.info(
             log_events.CATALOGUE_READ, kinds=len(catalogue.kinds), faults=list(catalogue.faults)
         )

@@ -19,10 +19,14 @@ BATCH = 500  # rows per transaction, so that nobody waits for a great clean-up
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Retention:
-    """What is kept: at most `keep_days` old, at most `keep_finished` many."""
+    """What is kept: at most `keep_days` old, at most `keep_finished` many.
+
+    With a core nothing goes before it is acknowledged; a node that has none any more prunes alone.
+    """
 
     keep_days: int
     keep_finished: int
+    has_core: bool = True
 
 
 async def prune(store: Store, runner: Runner, clock: Clock, retention: Retention, log: Any) -> int:
@@ -30,7 +34,7 @@ async def prune(store: Store, runner: Runner, clock: Clock, retention: Retention
     before = clock.now() - timedelta(days=retention.keep_days)
     removed = 0
     while True:
-        gone = await store.write(lambda c: prune_batch(c, before, retention.keep_finished))
+        gone = await store.write(lambda c: prune_batch(c, before, retention))
         removed += len(gone)
         runs = [(row, start_no) for row, last in gone for start_no in range(1, last + 1)]
         if runs:
@@ -46,15 +50,16 @@ async def prune(store: Store, runner: Runner, clock: Clock, retention: Retention
 
 
 def prune_batch(
-    connection: sqlite3.Connection, before: datetime, keep: int
+    connection: sqlite3.Connection, before: datetime, retention: Retention
 ) -> list[tuple[int, int]]:
     """Remove up to `BATCH` of the oldest; returns (row, start_no) of each."""
     total = connection.execute(
         "SELECT coalesce(sum(number), 0) FROM counts WHERE status NOT IN ('NULL', 'STARTED')"
     ).fetchone()[0]
-    excess = max(0, int(total) - keep)
+    excess = max(0, int(total) - retention.keep_finished)
     meta = read_meta(connection)
-    acknowledged = meta.acked_seq if meta.enrolled else events.next_seq(connection)
+    owes = meta.enrolled and retention.has_core
+    acknowledged = meta.acked_seq if owes else events.next_seq(connection)
     candidates = connection.execute(
         "SELECT row, start_no, ended_at FROM actions"
         " WHERE execution_status NOT IN ('NULL', 'STARTED') ORDER BY ended_at, row LIMIT ?",

@@ -45,6 +45,7 @@ SETTINGS: Mapping[str, Setting] = {
     "max_pending": Setting(as_count(1, 10**8), 1_000_000, "bound on future actions"),
     "keep_days": Setting(as_count(1, 3650), RETENTION_DAYS_DEFAULT, "age of pruned actions"),
     "keep_finished": Setting(as_count(1, 10**8), FINISHED_MAX_DEFAULT, "how many are kept"),
+    "stop_grace_s": Setting(as_count(1, 3600), 5, "for requests under way when agentd stops"),
     "runner": Setting(as_word("own", "external"), "own", "external: another unit starts it"),
     "runner_socket": Setting(as_path, None, "default: runner.sock in the state directory"),
     "log_level": Setting(as_word(*LEVELS), "info", "least severity that is logged"),
@@ -67,6 +68,7 @@ class Settings:
     max_pending: int
     keep_days: int
     keep_finished: int
+    stop_grace_s: int
     runner: str
     runner_socket: Path
     log_level: str

@@ -24,7 +24,7 @@ def submit_many(node: NodeProcess, file: Path) -> None:
 def in_the_middle(node: NodeProcess) -> None:
     def some_ended() -> bool:
         counts = node.status()["counts"]
-        return counts["STARTED"] == 8 and counts["FINISHED"] + counts["FAILED"] >= 8
+        return bool(counts["STARTED"] == 8 and counts["FINISHED"] + counts["FAILED"] >= 8)
 
     wait_until(some_ended, 30, "never in the middle")
     assert node.status()["counts"]["NULL"] > 40, "some are queued"

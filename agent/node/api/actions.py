@@ -82,7 +82,7 @@ class ActionEndpoints:
             version = changes.version
             action = await self._context.store.read(look)
             left_s = deadline - loop_time()
-            if action.is_final or left_s <= 0:
+            if action.is_final or left_s <= 0 or changes.closed:
                 return action
             await changes.after(version, left_s)
 

@@ -43,7 +43,7 @@ class EventEndpoints:
                 )
             found = await self._context.store.read(lambda c: events.after(c, after, limit))
             left_s = deadline - clock.monotonic()
-            if found or left_s <= 0:
+            if found or left_s <= 0 or changes.closed:
                 break
             await changes.after(version, left_s)
         last = found[-1].seq if found else after

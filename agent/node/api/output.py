@@ -58,7 +58,7 @@ class OutputEndpoint:
         """No byte; ends once there may be one."""
         changes, clock = self._context.engine.changes, self._context.clock
         deadline = clock.monotonic() + WAIT_FOR_START_S_MAX
-        while (left_s := deadline - clock.monotonic()) > 0:
+        while (left_s := deadline - clock.monotonic()) > 0 and not changes.closed:
             version = changes.version
             latest = await self._latest(action)
             if latest.start_no or latest.is_final:
@@ -84,6 +84,8 @@ class OutputEndpoint:
         latest = await self._latest(action)
         if latest.start_no != action.start_no or (latest.is_final and chunk.done):
             return False
+        if self._context.engine.changes.closed:
+            return False  # the daemon stops; a follower comes again and goes on by offset
         await asyncio.sleep(LOOK_AGAIN_S)
         return True
 

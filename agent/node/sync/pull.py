@@ -122,6 +122,7 @@ class Pull:
         if answer.actions or answer.requests or await self._cursor_moved(answer.cursor):
             applied = await self._write_until_done(apply)
             self._act(applied)
+            await self._engine.until_answered(applied.started)
 
     async def _cursor_moved(self, cursor: str) -> bool:
         return (await self._store.read(read_meta)).cursor != cursor

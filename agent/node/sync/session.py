@@ -19,6 +19,7 @@ from agent.node.hands import Hands
 from agent.node.ports import Store
 from agent.node.store import events
 from agent.node.store.meta import read_meta, write_meta
+from agent.node.store.threaded import StoreUnavailable
 from agent.node.sync.backoff import until_reached
 from agent.node.sync.port import Core, CoreRefused, CoreUnreachable
 from agent.node.sync.pull import Pull
@@ -28,6 +29,7 @@ from agent.node.sync.state import SyncState
 from agent.wire.messages import ERROR_FENCED, ERROR_UNAUTHORIZED
 
 REFUSED_AGAIN_S = 60.0
+STORE_RETRY_S = 2.0
 
 
 class Session:
@@ -73,6 +75,9 @@ class Session:
                     self._credentials.put_aside()
                     continue
                 await asyncio.sleep(REFUSED_AGAIN_S * (1.0 + self._jitter()))
+            except (StoreUnavailable, OSError) as error:  # a full disk is waited for, not fatal
+                self._state.problem = str(error)
+                await asyncio.sleep(STORE_RETRY_S)
 
     async def _credential(self, token: str | None, agent_id: str) -> Credential | None:
         kept = self._credentials.read()
@@ -115,7 +120,7 @@ class Session:
         ]
         try:
             done, _ = await asyncio.wait(loops, return_when=asyncio.FIRST_COMPLETED)
-            for loop in done:
+            for loop in (loop for loop in loops if loop in done):  # a set has no order
                 loop.result()
         finally:
             for loop in loops:

@@ -8,7 +8,7 @@ import pytest
 
 from agent.domain.lifecycle import Reason
 from agent.domain.starting import unstart
-from agent.node.retention import prune_batch
+from agent.node.retention import Retention, prune_batch
 from agent.node.store import actions, events
 from agent.node.store.meta import write_meta
 from agent.node.store.pages import Query, page
@@ -30,24 +30,34 @@ def connection() -> sqlite3.Connection:
     return database
 
 
+def keeping(number: int, *, has_core: bool = True) -> Retention:
+    return Retention(keep_days=1, keep_finished=number, has_core=has_core)
+
+
 def ids(connection: sqlite3.Connection) -> list[str]:
     return [action.definition.id for action in page(connection, Query()).actions]
 
 
 def test_by_age(connection: sqlite3.Connection) -> None:
-    prune_batch(connection, after(3 * HOUR), keep=100)
+    prune_batch(connection, after(3 * HOUR), keeping(100))
     assert ids(connection) == [f"a{number}" for number in range(3, 10)] + ["waits"]
 
 
 def test_by_number_the_oldest_go_first(connection: sqlite3.Connection) -> None:
-    prune_batch(connection, after(-1), keep=4)
+    prune_batch(connection, after(-1), keeping(4))
     assert ids(connection) == ["a6", "a7", "a8", "a9", "waits"]
 
 
 def test_with_a_core_nothing_goes_before_it_is_acknowledged(connection: sqlite3.Connection) -> None:
     write_meta(connection, enrolled="n", acked_seq=4)
-    prune_batch(connection, after(99 * HOUR), keep=100)
+    prune_batch(connection, after(99 * HOUR), keeping(100))
     assert ids(connection)[:2] == ["a2", "a3"]
+
+
+def test_a_node_that_has_no_core_any_more_prunes_alone(connection: sqlite3.Connection) -> None:
+    write_meta(connection, enrolled="n", acked_seq=4)
+    prune_batch(connection, after(99 * HOUR), keeping(100, has_core=False))
+    assert ids(connection) == ["waits"]
 
 
 def test_numbers_of_what_is_gone_are_never_used_again(connection: sqlite3.Connection) -> None:
@@ -55,7 +65,7 @@ def test_numbers_of_what_is_gone_are_never_used_again(connection: sqlite3.Connec
     assert waiting is not None
     make_ledger(2).move(connection, waiting, unstart(waiting, Reason.MISSED, after(0)))
     row, seq = actions.next_row(connection), events.next_seq(connection)
-    prune_batch(connection, after(99 * HOUR), keep=0)
+    prune_batch(connection, after(99 * HOUR), keeping(0))
     assert ids(connection) == []
     assert (actions.next_row(connection), events.next_seq(connection)) == (row, seq)
 

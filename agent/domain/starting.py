@@ -102,7 +102,10 @@ def decide_start(action: Action, now: datetime, slots: Slots) -> Transition | Wa
 def decide_unwanted(action: Action, now: datetime) -> Transition | None:
     """The end of a waiting action that may not start any more, or None."""
     definition = action.definition
-    if not definition.should_be_executed:
+    if action.stop_cause == Reason.CANCELLED_ON_NODE.value:
+        # Cancelled here while it was taken to run, and the run is known not to have happened.
+        return unstart(action, Reason.CANCELLED_ON_NODE, now)
+    if action.stop_cause is not None or not definition.should_be_executed:
         return unstart(action, Reason.WITHDRAWN, now)
     reason = too_late(definition, action.accepted_at, action.attempt, now)
     return None if reason is None else unstart(action, reason, now)

@@ -137,6 +137,8 @@ class Engine:
             ended = self.running.get(key.row)
             if ended is not None and ended.start_no == key.start_no:
                 del self.running[key.row]
+        for action_id, why in result.refused:
+            self._log.error(log_events.TRANSITION_REFUSED, action_id=action_id, error=why)
         for action in result.ended:
             self._log.info(
                 log_events.ACTION_ENDED,

@@ -13,6 +13,7 @@ from datetime import datetime
 
 from agent.domain.action import Action, Transition
 from agent.domain.ending import Adopt, ExitRecord, RunState, decide_end, decide_recovery
+from agent.domain.errors import IllegalTransition
 from agent.domain.lifecycle import ExecutionStatus
 from agent.domain.manifest import Manifest, Terms
 from agent.domain.starting import Slots, decide_start, decide_unwanted
@@ -53,6 +54,8 @@ class TurnResult:
     settled: list[RunKey] = field(default_factory=list)
     ended: list[Action] = field(default_factory=list)
     """What left STARTED or will never start, as it is now; for the log."""
+    refused: list[tuple[str, str]] = field(default_factory=list)
+    """Decisions that the lifecycle table does not have: a fault of ours, of that action only."""
     next_at: datetime | None = None
     again: bool = False
     changed: bool = False
@@ -87,14 +90,15 @@ def _settle(
     transition = _transition(action, given, ended)
     if isinstance(transition, Adopt):
         return
-    moved = ledger.move(connection, action, transition)
+    moved = _move(connection, ledger, action, transition, result)
+    if moved is None:
+        return
     if moved.execution_status is ExecutionStatus.NULL:
         # A withdrawal that came while it ran, and the run is known not to have happened.
         unwanted = decide_unwanted(moved, given.now)
         if unwanted is not None:
-            moved = ledger.move(connection, moved, unwanted)
+            moved = _move(connection, ledger, moved, unwanted, result) or moved
     result.ended.append(moved)
-    result.changed = True
 
 
 def _transition(action: Action, given: TurnInput, ended: Ended) -> Transition | Adopt:
@@ -114,9 +118,11 @@ def _expire(
     late = actions.expired(connection, now, EXPIRED_PER_TURN_MAX)
     for action in late:
         transition = decide_unwanted(action, now)
-        if transition is not None:
-            result.ended.append(ledger.move(connection, action, transition))
-            result.changed = True
+        if transition is None:
+            continue
+        moved = _move(connection, ledger, action, transition, result)
+        if moved is not None:
+            result.ended.append(moved)
     result.again = len(late) == EXPIRED_PER_TURN_MAX
 
 
@@ -131,8 +137,10 @@ def _start(
             decision = decide_start(action, given.now, slots)
             if not isinstance(decision, Transition):
                 continue
-            moved = ledger.move(connection, action, decision)
-            progressed = result.changed = True
+            moved = _move(connection, ledger, action, decision, result)
+            if moved is None:
+                continue
+            progressed = True
             if moved.execution_status is ExecutionStatus.STARTED:
                 slots.take(moved.parallel, moved.definition.app_names)
                 result.started.append(moved)
@@ -140,6 +148,23 @@ def _start(
                 result.ended.append(moved)
         if not progressed:
             return
+
+
+def _move(
+    connection: sqlite3.Connection,
+    ledger: Ledger,
+    action: Action,
+    transition: Transition,
+    result: TurnResult,
+) -> Action | None:
+    """Move it, or note that the table forbids it: one action's fault must not stop the node."""
+    try:
+        moved = ledger.move(connection, action, transition)
+    except IllegalTransition as error:
+        result.refused.append((action.definition.id, str(error)))
+        return None
+    result.changed = True
+    return moved
 
 
 def _candidates(connection: sqlite3.Connection, now: datetime, slots: Slots) -> list[Action]:

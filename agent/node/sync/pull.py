@@ -156,6 +156,8 @@ class Pull:
         self._cuts = 0
         if not self._state.connected:
             self._log.info(log_events.CORE_CONNECTED, url=self._state.url)
+            self._state.recheck = True
+            self._engine.changes.notify()
         self._state.connected = True
         self._state.problem = None
         self._state.last_pull_at = self._clock.now()

@@ -29,7 +29,6 @@ from agent.wire.messages import (
     ERROR_GAP,
     EVENTS_PER_PUSH_MAX,
     STATE_PART_ACTIONS_MAX,
-    EventsAck,
     EventsPush,
     StatePush,
 )
@@ -67,11 +66,29 @@ class Push:
                 self._state.send_state.clear()
                 await self.send_state()
                 await self._store.write(lambda c: write_meta(c, state_owed=0))
+            if self._state.recheck:
+                self._state.recheck = False
+                await self._recheck()
             outbox = await self._store.read(_next_batch)
             if outbox is None:
                 await self._wake.wait()
                 continue
             await self._push(outbox)
+
+    async def _recheck(self) -> None:
+        """Ask what the core has: one put back to an older backup has lost what it acknowledged.
+
+        A node with nothing new to say would never find out, and neither would the core.
+        """
+        meta = await self._store.read(read_meta)
+        nothing = EventsPush(agent_epoch=meta.agent_epoch, events=[])
+        try:
+            ack = await self._reach(lambda: self._core.push_events(nothing))
+            if ack.acked < meta.acked_seq:
+                lost = f"the core has events up to {ack.acked} and acknowledged {meta.acked_seq}"
+                raise CoreRefused(ERROR_GAP, lost, ack.acked + 1)
+        except CoreRefused as error:
+            await self._heal(error)
 
     async def _push(self, outbox: EventsPush) -> None:
         try:
@@ -80,12 +97,15 @@ class Push:
             await self._heal(error)
             return
         self._state.last_push_at = self._clock.now()
-        await self._remember(ack)
+        newest: int = outbox.events[-1]["seq"]
+        # A core that has more than was ever pushed knows another history of this node: what was
+        # not pushed is not acknowledged by it, and the next push finds the fork.
+        await self._remember(min(ack.acked, newest))
 
-    async def _remember(self, ack: EventsAck) -> None:
+    async def _remember(self, acked: int) -> None:
         """Failing to note it is harmless: the same events are pushed again and are no-ops there."""
         try:
-            await self._store.write(lambda c: _acknowledge(c, ack.acked))
+            await self._store.write(lambda c: _acknowledge(c, acked))
         except StoreUnavailable as error:
             self._state.problem = str(error)
             await asyncio.sleep(STORE_RETRY_S)

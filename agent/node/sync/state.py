@@ -22,4 +22,6 @@ class SyncState:
     """The core answered with a refusal; it is tried again, but slowly."""
     polling: bool = False
     """Long polls are cut on the way here, so the node asks every minute instead."""
+    recheck: bool = True
+    """The core was away, and may be one from a backup: ask what it still has of our events."""
     send_state: asyncio.Event = field(default_factory=asyncio.Event)

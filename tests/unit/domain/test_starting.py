@@ -55,6 +55,8 @@ def test_parallel_kinds_run_beside_the_exclusive_one() -> None:
         ({"to_date": after(-9), "attempt": 1}, "WONT_FINISH", Reason.WINDOW_CLOSED),
         ({"start_deadline_s": 5, "from_date": after(-6)}, "WONT_START", Reason.MISSED),
         ({"should_be_executed": False}, "WONT_START", Reason.WITHDRAWN),
+        ({"stop_cause": "cancelled_on_node"}, "WONT_START", Reason.CANCELLED_ON_NODE),
+        ({"stop_cause": "withdrawn"}, "WONT_START", Reason.WITHDRAWN),
         ({"should_be_executed": False, "attempt": 2}, "WONT_FINISH", Reason.WITHDRAWN),
     ],
 )

@@ -133,8 +133,8 @@ class NodeProcess:
 
         def there() -> bool:
             nonlocal last
-            last = self.show(action_id)
-            return last["execution_status"] in wanted
+            code, last = self.call("GET", f"/v1/actions/{action_id}")
+            return code == 200 and last["execution_status"] in wanted
 
         wait_until(there, seconds, lambda: f"{action_id} is {last}")
         return last

@@ -35,6 +35,7 @@ from agent.node.engine import Engine
 from agent.node.hands import Hands
 from agent.node.ledger import Ledger
 from agent.node.lock import lock_exclusively
+from agent.node.outbox import bound_outbox
 from agent.node.retention import Retention, prune
 from agent.node.runner_client import SocketRunner
 from agent.node.runner_process import OwnRunner, nothing_to_ensure
@@ -115,10 +116,11 @@ class Daemon:
             has_core=settings.core is not None,
         )
 
-        async def prune_now() -> None:
+        async def tidy() -> None:
+            await bound_outbox(store, self._clock, secrets.randbits, self._log)
             await prune(store, self._runner, self._clock, retention, self._log)
 
-        self._duties = Duties(prune=prune_now, log=self._log)
+        self._duties = Duties(tidy=tidy, log=self._log)
         self._core = self._connect_core(store, meta)
         self._context = self._api_context(store)
 

@@ -14,7 +14,7 @@ import schedule
 
 from agent.node import log_events
 
-PRUNE_EVERY_H = 6
+TIDY_EVERY_H = 1
 FALLBACK_PULL_EVERY_S = 60
 POLL_AGAIN_EVERY_MIN = 10
 _FALLBACK = "fallback"
@@ -23,12 +23,12 @@ _FALLBACK = "fallback"
 class Duties:
     """Runs each duty when it is due; sleeps in between without waking."""
 
-    def __init__(self, *, prune: Callable[[], Awaitable[None]], log: Any) -> None:
+    def __init__(self, *, tidy: Callable[[], Awaitable[None]], log: Any) -> None:
         self._scheduler = schedule.Scheduler()
         self._due: list[Callable[[], Awaitable[None]]] = []
         self._changed = asyncio.Event()
         self._log = log
-        self._scheduler.every(PRUNE_EVERY_H).hours.do(self._due.append, prune)
+        self._scheduler.every(TIDY_EVERY_H).hours.do(self._due.append, tidy)
 
     def fall_back(self, pull: Callable[[], None], poll_again: Callable[[], None]) -> None:
         """While long polls are cut: pull every minute, and try a long poll now and then."""

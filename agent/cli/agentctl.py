@@ -5,7 +5,6 @@ A subcommand's file is loaded when it is called, so that `agentctl status` answe
 
 from __future__ import annotations
 
-import difflib
 from importlib import import_module
 
 import click
@@ -30,6 +29,8 @@ class LazyGroup(click.Group):
             module = import_module(f"agent.cli.node_commands.{cmd_name}")
             found: click.Command = module.command
             return found
+        import difflib  # noqa: PLC0415  (only a slip of the hand pays for it)
+
         close = difflib.get_close_matches(cmd_name, COMMANDS, n=1)
         if close:
             ctx.fail(f"No such command {cmd_name!r}; did you mean {close[0]!r}?")

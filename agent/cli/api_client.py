@@ -11,6 +11,7 @@ import socket
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from email.message import Message
 from http.client import HTTPConnection, HTTPException, HTTPResponse, HTTPSConnection
 from pathlib import Path
 from typing import Any
@@ -53,7 +54,7 @@ class NotOurs(Exception):
 class Streamed:
     """An answer that is read as it comes."""
 
-    headers: Mapping[str, str]
+    headers: Message  # looks names up whatever their case
     chunks: Iterator[bytes]
 
 
@@ -133,7 +134,7 @@ class ApiClient:
             sock = _socket_of(response)
             if sock is not None:
                 sock.settimeout(idle_s_max)
-            yield Streamed(dict(response.headers.items()), _chunks(response))
+            yield Streamed(response.headers, _chunks(response))
 
     @contextmanager
     def _exchange(

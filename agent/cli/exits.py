@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Sequence
+from pathlib import Path
 from typing import IO, Any
 
 import click
@@ -37,8 +38,7 @@ class Failure(click.ClickException):
 
     def show(self, file: IO[Any] | None = None) -> None:
         """Told to people on stderr; every fault on a line of its own."""
-        program = click.get_current_context(silent=True)
-        name = program.find_root().info_name if program else "error"
+        name = Path(sys.argv[0]).name  # the context is gone by now
         if self.faults:
             for fault in self.faults:
                 where = f"{fault['path']}: " if fault.get("path") else ""

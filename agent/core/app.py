@@ -7,6 +7,7 @@ import contextlib
 import os
 import secrets
 import signal
+import socket
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +25,7 @@ from agent.core.store.migrate import migrate
 from agent.core.store.port import Store
 from agent.core.store.threaded import ThreadedStore
 from agent.core.wakeups import Wakeups
+from agent.domain.errors import AgentError
 from agent.domain.ids import RandomBits
 from agent.infra.asgi import Edge
 from agent.infra.clock import Clock, SystemClock
@@ -82,7 +84,7 @@ async def _serve(settings: Settings) -> None:
     try:
         admins = await _admins(settings.state_dir, store, log)
         core = Core(store, SystemClock(), secrets.randbits)
-        sock = bind_tcp(*settings.listen)
+        sock = _bind(*settings.listen)
         server = HttpServer(build_edge(core, admins, log), [sock])
         await server.start()
         listen_file = settings.state_dir / state_dir.LISTEN_FILE
@@ -98,6 +100,15 @@ async def _serve(settings: Settings) -> None:
     finally:
         await store.close()
     log.info(log_events.STOPPED)
+
+
+def _bind(host: str, port: int) -> socket.socket:
+    try:
+        return bind_tcp(host, port)
+    except OSError as error:
+        raise AgentError(
+            f"cannot listen on {host}:{port}: {error.strerror or error}; give another --listen"
+        ) from None
 
 
 def _say_ready(settings: Settings, listen: str, log: Any) -> None:

@@ -54,19 +54,20 @@ class Wakeups:
     """Topics and their waiters."""
 
     def __init__(self) -> None:
-        self._waiters: dict[Topic, set[Waiter]] = {}
+        # Dicts as ordered sets: who came first is woken first, in every run of a seed.
+        self._waiters: dict[Topic, dict[Waiter, None]] = {}
         self.closing = False
 
     @contextmanager
     def subscribed(self, topic: Topic) -> Iterator[Waiter]:
         """A waiter that hears everything notified from now on."""
         waiter = Waiter(self)
-        self._waiters.setdefault(topic, set()).add(waiter)
+        self._waiters.setdefault(topic, {})[waiter] = None
         try:
             yield waiter
         finally:
             waiters = self._waiters[topic]
-            waiters.discard(waiter)
+            del waiters[waiter]
             if not waiters:
                 del self._waiters[topic]
 

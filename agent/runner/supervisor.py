@@ -85,6 +85,8 @@ class Supervisor:
             return self.state(key, values["id"])
         if self.is_stopping:
             raise Unavailable("the runner is stopping; ask the next one")
+        if values["stop_at"] is not None and time.time() >= values["stop_at"]:
+            return self.claim(key, values["id"], generation)  # its window closed on the way here
         try:
             if len(self.running) + len(self.ending) >= self._runs_max:
                 raise SpawnRefused("no_resources", f"{self._runs_max} runs are running already")

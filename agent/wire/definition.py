@@ -131,7 +131,8 @@ def decode_definition(document: Any, **defaults: Any) -> Definition:
     """JSON object → Definition; `defaults` stand in for fields that are absent (`id`, `owner`).
 
     Raises `InvalidDocument` with every fault. Reported fields (`execution_status` …) are ignored:
-    they belong to the node.
+    they belong to the node. Also what was stored is read by this: a definition that was accepted
+    once and that this version would refuse is not run as something else.
     """
     if not isinstance(document, dict):
         raise InvalidDocument([Fault("", f"a definition is an object, not {shown(document)}")])

@@ -64,7 +64,11 @@ def describe(status: dict[str, Any], now: datetime) -> Iterator[str]:
         f"  ended    {counts['FINISHED']} finished, {counts['FAILED']} failed, "
         f"{counts['WONT_FINISH']} not finished, {counts['WONT_START']} not started"
     )
-    yield f"  core     {_core(status['core'], now)}"
+    if status["core"]["url"]:
+        yield f"  core     {status['core']['url']}"
+        yield f"           {_core(status['core'], now)}"
+    else:
+        yield f"  core     {_core(status['core'], now)}"
     yield f"  runner   {_runner(status['runner'])}"
     if status["paused"]:
         yield "  PAUSED   nothing starts until `agentctl resume`"
@@ -92,7 +96,7 @@ def _core(core: dict[str, Any], now: datetime) -> str:
             f", last pull {relative(core['last_pull_at'], now)}" if core["last_pull_at"] else ""
         )
         polling = ", by polling" if core["polling"] else ""
-        return f"connected to {core['url']}{polling}{pulled}; {outbox}"
+        return f"connected{polling}{pulled}; {outbox}"
     if core["url"] is None and not core["enrolled"]:
         return "none; this node works alone"
     return f"not connected: {core['problem'] or 'not yet'}; {outbox}"

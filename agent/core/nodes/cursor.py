@@ -1,7 +1,7 @@
 """The node's place in its stream of deliveries: `epoch.seq.mark`, opaque to the node. Pure.
 
 The mark proves that both sides mean the same delivery: after either side was restored from a
-backup, the same number may stand for another one. A fourth part, `q<row>` or `a<row>`, is a
+backup, the same number may stand for another one. A fourth part, `a<row>` or `q<row>`, is a
 place inside a full answer that did not fit into one: the first three then say where the stream
 goes on after it, and acknowledge nothing yet.
 """
@@ -18,8 +18,8 @@ _TEXT = re.compile(r"([0-9a-f]{1,16})\.(\d{1,18})\.([0-9a-f]{1,16})(?:\.([qa])(\
 class List(StrEnum):
     """The two lists of a full answer, in their order."""
 
-    REQUESTS = "q"
     ACTIONS = "a"
+    REQUESTS = "q"
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,7 +4,7 @@ Several changes of one action collapse to its current definition. A page ends at
 number of bytes, whichever comes first, and its cursor goes on where it ended.
 
 A full answer is everything that the core believes not to have started, every withdrawal that is
-not yet confirmed, and every open request, in the order of rows, over as many pages as it takes.
+not yet confirmed, then every open request, in the order of rows, over as many pages as it takes.
 Its base (the head of the stream when it began) travels in the cursor: what changes while the node
 is reading it has a higher number, and follows after the last page. So nothing is lost, whatever
 row it touches, and nothing is acknowledged before the node holds all of it.
@@ -123,7 +123,7 @@ def full_page(
 ) -> PullAnswer:
     """The next page of everything; `base` is where the stream goes on after the last one."""
     page = page or Page()
-    place = resume or Resume(List.REQUESTS, 0)
+    place = resume or Resume(List.ACTIONS, 0)
     for part, row in _everything(connection, agent_id, place):
         size_bytes = len(row.definition) if part is List.ACTIONS else 0
         if not page.has_room(size_bytes):
@@ -140,14 +140,13 @@ def _everything(
     connection: Connection, agent_id: str, place: Resume
 ) -> Iterator[tuple[List, AnyRow]]:
     """Both lists from `place` on, read lazily."""
-    if place.part is List.REQUESTS:
-        found = connection.execute(_open_requests(agent_id, place.row))
-        for row in found:
-            yield List.REQUESTS, row
-    after_row = place.row if place.part is List.ACTIONS else 0
-    found = connection.execute(_standing_actions(agent_id, after_row))
-    for row in found:
-        yield List.ACTIONS, row
+    if place.part is List.ACTIONS:
+        for row in connection.execute(_standing_actions(agent_id, place.row)):
+            yield List.ACTIONS, row
+    # Last, so that a state which is asked for is sent with the cursor of a finished full answer.
+    after_row = place.row if place.part is List.REQUESTS else 0
+    for row in connection.execute(_open_requests(agent_id, after_row)):
+        yield List.REQUESTS, row
 
 
 def _deliveries_after(agent_id: str, seq: int) -> Any:

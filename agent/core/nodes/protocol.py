@@ -145,7 +145,7 @@ class NodeProtocol:
 
     def _notify_actions(self, action_ids: Iterable[str]) -> None:
         topics: list[Topic] = [EVENTS]
-        topics += [action_topic(action_id) for action_id in action_ids]
+        topics += [action_topic(action_id) for action_id in sorted(action_ids)]
         self._wakeups.notify(topics)
 
     async def _guard(self, agent_id: str, work: Awaitable[T]) -> T:

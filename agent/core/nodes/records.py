@@ -79,6 +79,9 @@ class ActionRecord:
 
     def applied(self, revision: int) -> None:
         """The node has this revision, or a newer one."""
+        # Only a core from a backup meets a revision that it did not make: the next must be higher,
+        # or the node takes it for an old one.
+        self.revision = max(self.revision, revision)
         self.revision_applied = revision
         self.refused = None
         self._settle(revision)

@@ -14,10 +14,10 @@ from sqlalchemy.engine import Connection
 from agent.core import journal
 from agent.core.nodes.admission import agent_row
 from agent.core.nodes.enrolment import TTL_S_DEFAULT, create_token
-from agent.core.nodes.stream import enqueue_request
+from agent.core.nodes.stream import ask_for_state
 from agent.core.occasion import Occasion
 from agent.core.store.port import AnyRow, Store
-from agent.core.store.schema import actions, agents, requests
+from agent.core.store.schema import actions, agents
 from agent.core.wakeups import EVENTS, Wakeups, agent_topic
 from agent.domain.ids import RandomBits
 from agent.domain.instants import format_instant, maybe_format
@@ -124,15 +124,7 @@ def _summary(row: AnyRow, counts: dict[str, int], now: datetime) -> dict[str, An
 
 def _nudge(connection: Connection, occasion: Occasion, agent_id: str, by: str) -> str:
     agent_row(connection, agent_id)
-    waiting = select(requests.c.id).where(
-        requests.c.agent_id == agent_id,
-        requests.c.acked_at.is_(None),
-        requests.c.type == "send_state",
-    )
-    found = connection.execute(waiting).scalar()
-    if found is not None:
-        return str(found)
-    request_id = enqueue_request(connection, occasion, agent_id, "send_state", by=by)
+    request_id = ask_for_state(connection, occasion, agent_id, by=by)
     body = {"request_id": request_id, "requested_by": by}
     journal.append(connection, occasion, agent_id, journal.STATE_REQUESTED, body=body)
     return request_id

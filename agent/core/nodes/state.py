@@ -251,8 +251,11 @@ def _mark_lost(
                     actions.c.delivered_seq <= cursor_seq,
                     actions.c.refused.is_(None),
                 ),
-                and_(
-                    actions.c.owner == Owner.NODE.value,
+                and_(  # the node itself spoke of it, whatever cursor it went back to since
+                    or_(
+                        actions.c.owner == Owner.NODE.value,
+                        actions.c.status == ExecutionStatus.STARTED.value,
+                    ),
                     actions.c.status_seq <= push.as_of_seq,
                 ),
             ),

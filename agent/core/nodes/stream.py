@@ -87,6 +87,21 @@ def enqueue_request(
     return request_id
 
 
+def ask_for_state(
+    connection: Connection, occasion: Occasion, agent_id: str, *, by: str, reason: str | None = None
+) -> str:
+    """Have the node send everything; one open request is enough. Returns the request's id."""
+    waiting = select(requests.c.id).where(
+        requests.c.agent_id == agent_id,
+        requests.c.acked_at.is_(None),
+        requests.c.type == "send_state",
+    )
+    found = connection.execute(waiting).scalar()
+    if found is not None:
+        return str(found)
+    return enqueue_request(connection, occasion, agent_id, "send_state", by=by, reason=reason)
+
+
 def stream_of(connection: Connection, agent: AnyRow) -> Stream:
     """The stream as the core knows it."""
     head_mark = mark_at(connection, agent, agent.head_seq)
@@ -145,4 +160,4 @@ def fork(connection: Connection, occasion: Occasion, agent: AnyRow, presented: C
         journal.STREAM_FORKED,
         body={"presented": str(presented), "head_seq": agent.head_seq},
     )
-    enqueue_request(connection, occasion, agent.id, "send_state", by="core", reason="stream forked")
+    ask_for_state(connection, occasion, agent.id, by="core", reason="stream forked")

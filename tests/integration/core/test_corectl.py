@@ -1,0 +1,218 @@
+"""`corectl` as people and scripts call it: words, JSON, exit codes."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import subprocess
+import sys
+import threading
+import time
+from typing import Any
+
+import pytest
+
+from tests.fakes.core_backends import OverHttp
+from tests.fakes.core_process import ROOT, CoreProcess
+from tests.fakes.reporting_node import ReportingNode
+
+pytestmark = pytest.mark.timeout(60)
+
+
+def corectl(core: CoreProcess, *words: str, **environ: str) -> subprocess.CompletedProcess[str]:
+    ours = {"CORE_URL": core.url, "CORE_TOKEN_FILE": str(core.token_file), "PYTHONPATH": str(ROOT)}
+    return subprocess.run(
+        [sys.executable, "-m", "agent.cli.corectl", *words],
+        env={**os.environ, **ours, **environ}, capture_output=True, text=True, timeout=30,
+        check=False,
+    )  # fmt: skip
+
+
+def document(found: subprocess.CompletedProcess[str]) -> Any:
+    return json.loads(found.stdout)
+
+
+class Worker:
+    """A node that runs whatever comes, in a thread, until told to end."""
+
+    def __init__(self, core: CoreProcess, *, status: str = "FINISHED") -> None:
+        self.status = status
+        self.node_id = ""
+        self._ready = threading.Event()
+        self._stop = False
+        self._thread = threading.Thread(target=lambda: asyncio.run(self._run(core)), daemon=True)
+        self._thread.start()
+        assert self._ready.wait(10)
+
+    async def _run(self, core: CoreProcess) -> None:
+        async with OverHttp.to(core) as backend:
+            node = await ReportingNode.enrolled(backend)
+            self.node_id = node.id
+            await node.pull()
+            self._ready.set()
+            while not self._stop:
+                for action in (await node.pull(0.2))["actions"]:
+                    await self._execute(node, action)
+
+    async def _execute(self, node: ReportingNode, action: dict[str, Any]) -> None:
+        name = action["id"]
+        started = node.moved(name, "NULL", "STARTED", "due", attempt=1)
+        reason, code = ("exit_zero", 0) if self.status == "FINISHED" else ("exit_nonzero", 7)
+        ended = node.moved(
+            name, "STARTED", self.status, reason, attempt=1, exit_code=code,
+            ended_at="2026-03-01T12:00:01Z",
+        )  # fmt: skip
+        await node.push(started, ended)
+
+    def stop(self) -> None:
+        self._stop = True
+        self._thread.join(10)
+
+
+def test_enroll_token_prints_the_token_alone(shared_core: CoreProcess) -> None:
+    found = corectl(shared_core, "enroll-token")
+    assert found.returncode == 0
+    assert len(found.stdout.strip()) == 43
+    assert found.stdout.count("\n") == 1
+    made = document(corectl(shared_core, "enroll-token", "--node", "n1", "--ttl", "5m", "--json"))
+    assert set(made) == {"token", "node", "expires_at"}
+    assert made["node"] == "n1"
+
+
+def test_json_before_or_behind_the_command(shared_core: CoreProcess) -> None:
+    behind = document(corectl(shared_core, "actions", "--json"))
+    before = document(corectl(shared_core, "--json", "actions"))
+    assert behind == before
+
+
+def test_a_dispatch_that_is_waited_for(shared_core: CoreProcess) -> None:
+    worker = Worker(shared_core)
+    found = corectl(
+        shared_core, "dispatch", "sleep", "--node", worker.node_id, "--payload", '{"s": 1}',
+        "--app", "web", "--app", "db", "--timeout", "30s", "--correlation-id", "c-1",
+        "--wait", "--json",
+    )  # fmt: skip
+    worker.stop()
+    assert found.returncode == 0, found.stderr
+    shown = document(found)
+    assert shown["phase"] == "DONE"
+    assert (shown["payload"], shown["app_names"]) == ({"s": 1}, ["web", "db"])
+    assert (shown["timeout_s"], shown["correlation_id"]) == (30.0, "c-1")
+
+
+def test_a_failed_action_is_exit_code_1(shared_core: CoreProcess) -> None:
+    worker = Worker(shared_core, status="FAILED")
+    found = corectl(shared_core, "dispatch", "fail", "--node", worker.node_id, "--wait", "20")
+    worker.stop()
+    assert found.returncode == 1
+    assert "FAILED (exit code 7, exit_nonzero)" in found.stdout
+
+
+def test_waiting_in_vain_is_exit_code_1(shared_core: CoreProcess) -> None:
+    node = asyncio.run(enrolled(shared_core))
+    found = corectl(shared_core, "dispatch", "sleep", "--node", node, "--wait", "0.3")
+    assert found.returncode == 1
+    assert "has not ended yet" in found.stdout
+
+
+async def enrolled(core: CoreProcess) -> str:
+    async with OverHttp.to(core) as backend:
+        return (await ReportingNode.enrolled(backend)).id
+
+
+def test_the_life_of_a_scheduled_action(shared_core: CoreProcess) -> None:
+    node = asyncio.run(enrolled(shared_core))
+    found = corectl(shared_core, "dispatch", "sleep", "--node", node, "--in", "1h", "--id", "later")
+    assert found.returncode == 0
+    assert "scheduled" in found.stdout
+    assert (
+        corectl(shared_core, "dispatch", "sleep", "--node", node, "--id", "later").returncode == 5
+    )
+    shown = document(corectl(shared_core, "show", "later", "--json"))
+    assert set(shown) >= {
+        "id", "node", "kind", "execution_status", "phase", "reason", "attempt", "exit_code",
+        "started_at", "ended_at", "requested", "revision_applied",
+    }  # fmt: skip
+    assert (shown["phase"], shown["execution_status"]) == ("SCHEDULED", "NULL")
+    assert "SCHEDULED" in corectl(shared_core, "show", "later").stdout
+    listed = corectl(shared_core, "actions", "--node", node)
+    assert "later" in listed.stdout
+    assert "SCHEDULED  in " in listed.stdout
+    cancelled = corectl(shared_core, "cancel", "later", "--reason", "no need")
+    assert cancelled.returncode == 0
+    assert "CANCELLED" in cancelled.stdout
+    history = corectl(shared_core, "history", "later")
+    assert "cancel_requested" in history.stdout
+    told = document(corectl(shared_core, "history", "later", "--json"))
+    assert [event["type"] for event in told["events"]] == ["dispatched", "cancel_requested"]
+
+
+def test_a_dry_run_says_so(shared_core: CoreProcess) -> None:
+    node = asyncio.run(enrolled(shared_core))
+    found = corectl(shared_core, "dispatch", "sleep", "--node", node, "--dry-run")
+    assert (found.returncode, "nothing was changed" in found.stdout) == (0, True)
+    assert document(corectl(shared_core, "actions", "--node", node, "--json"))["actions"] == []
+
+
+def test_agents_are_listed_and_shown(shared_core: CoreProcess) -> None:
+    node = asyncio.run(enrolled(shared_core))
+    assert node in corectl(shared_core, "agents").stdout
+    assert f"node         {node}" in corectl(shared_core, "agents", node).stdout
+    assert document(corectl(shared_core, "agents", node, "--json"))["id"] == node
+    assert corectl(shared_core, "nudge", node).returncode == 0
+    assert document(corectl(shared_core, "agents", node, "--json"))["undelivered"] == 1
+
+
+@pytest.mark.parametrize(
+    ("words", "code", "told"),
+    [
+        (["show", "nothing"], 4, "no action"),
+        (["agents", "nobody"], 4, "no node"),
+        (["dispatch", "sleep", "--node", "nobody"], 4, "no node"),
+        (["dispatch", "No Kind", "--node", "nobody"], 5, "kind"),
+        (["dispatch", "sleep"], 2, "--node"),
+        (["dispatch", "sleep", "--node", "n", "--payload", "{"], 2, "--payload"),
+        (["dispatch", "sleep", "--node", "n", "--payload", "@/none"], 2, "No such file"),
+        (["dispatch", "sleep", "--node", "n", "--at", "2026-01-01"], 2, "RFC 3339"),
+        (["dispatch", "sleep", "--node", "n", "--at", "x", "--in", "1s"], 2, "exclude"),
+        (["dispatch", "sleep", "--node", "n", "--in", "soon"], 2, "length of time"),
+        (["--core", "http://127.0.0.1:1", "agents"], 3, "nobody listens"),
+        (["--core", "http://no.such.host.invalid", "agents"], 3, "cannot reach"),
+        (["--core", "ftp://x", "agents"], 2, "not a URL"),
+        (["--token-file", "/none", "agents"], 2, "token file"),
+        (["--token-file", "/dev/null", "agents"], 5, "token"),
+        (["sing"], 2, "No such command"),
+    ],
+)
+def test_exit_codes(shared_core: CoreProcess, words: list[str], code: int, told: str) -> None:
+    found = corectl(shared_core, *words)
+    assert found.returncode == code, found.stderr
+    assert told in found.stderr
+    assert "Traceback" not in found.stderr
+    assert found.stdout == ""
+
+
+def test_failures_are_documents_too(shared_core: CoreProcess) -> None:
+    found = corectl(shared_core, "show", "nothing", "--json")
+    assert found.returncode == 4
+    assert document(found)["error"] == "not_found"
+
+
+def test_it_starts_at_once(shared_core: CoreProcess) -> None:
+    spans = []
+    for _ in range(5):
+        began = time.monotonic()
+        corectl(shared_core, "agents", "--json")
+        spans.append(time.monotonic() - began)
+    assert min(spans) < 0.3, "aimed at 0.15 s on an idle machine"
+
+
+def test_it_imports_neither_half_nor_what_is_slow() -> None:
+    script = "import agent.cli.corectl, sys; print(' '.join(sys.modules))"
+    found = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True,
+                           env={**os.environ, "PYTHONPATH": str(ROOT)}, check=True)  # fmt: skip
+    modules = set(found.stdout.split())
+    slow = {"asyncio", "httpx", "sqlalchemy", "structlog", "starlette", "rich"}
+    assert not modules & slow
+    assert not any(name.startswith(("agent.core", "agent.node")) for name in modules)

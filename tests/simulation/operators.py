@@ -1,0 +1,143 @@
+"""The people: they ask the core and the nodes for things, again and again until they get an answer.
+
+What they were told is noted; what they were told is what the system must keep.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections.abc import Awaitable, Callable, Mapping
+from typing import Any
+
+import msgspec
+from sqlalchemy import select, update
+from sqlalchemy.engine import Connection
+
+from agent.core.actions.listing import ActionRef
+from agent.core.nodes.stream import enqueue_definition
+from agent.core.occasion import Occasion
+from agent.core.store.schema import actions
+from agent.core.wakeups import agent_topic
+from agent.domain.errors import AgentError, InvalidDocument, Refused
+from agent.node.sync.port import CoreRefused, CoreUnreachable
+from agent.wire.strict_json import encode_text
+from tests.fakes.sim_core import Services, SimCore
+from tests.fakes.virtual_loop import wait_any
+from tests.simulation.node import SimNode
+from tests.simulation.observations import Observations
+from tests.simulation.plan import Wish
+
+ASK_AGAIN_S = 1.5
+TRIES_MAX = 60
+EARLY_MAX = 4  # how often somebody asks again about an action that is not there yet
+
+
+class Operators:
+    """Grants wishes. One method per sort of wish."""
+
+    def __init__(
+        self, core: SimCore, nodes: Mapping[str, SimNode], seen: Observations, rng: random.Random
+    ) -> None:
+        self._core = core
+        self._nodes = nodes
+        self._seen = seen
+        self._rng = rng
+
+    async def grant(self, wish: Wish) -> None:
+        """Ask until there is an answer, whatever it is."""
+        self._seen.note("asked", wish.node, wish=wish.what, id=wish.id)
+        ask: Callable[[Wish], Awaitable[Any]] = getattr(self, wish.what)
+        for again in range(TRIES_MAX):
+            try:
+                await ask(wish)
+            except CoreUnreachable:
+                await asyncio.sleep(ASK_AGAIN_S * self._rng.uniform(0.5, 1.5))
+                continue
+            except (CoreRefused, Refused) as error:
+                early = error.code == "not_found" and wish.what != "dispatch" and again < EARLY_MAX
+                if error.code == "unavailable" or early:
+                    await asyncio.sleep(ASK_AGAIN_S * self._rng.uniform(0.5, 1.5))
+                    continue
+                answer = "exists" if error.code in ("exists", "conflict") else "refused"
+                self._told(wish, answer, code=error.code)
+            except InvalidDocument as error:
+                self._told(wish, "refused", code=str(error))
+            else:
+                self._told(wish, "done")
+            return
+
+    def _told(self, wish: Wish, answer: str, **values: Any) -> None:
+        self._seen.note("told", wish.node, wish=wish.what, id=wish.id, answer=answer, **values)
+
+    # -- at the core ------------------------------------------------------------------------
+
+    async def dispatch(self, wish: Wish) -> None:
+        """A new action."""
+        document = {**wish.values["document"], "node": wish.node}
+        await self._core.serve(lambda it: it.dispatch.dispatch(document))
+
+    async def cancel(self, wish: Wish) -> None:
+        """Withdraw it; or ask the node to, where it is the node's own."""
+        body = {"if_started": "stop" if wish.values["stop"] else "refuse"}
+        ref = ActionRef(id=wish.id, node=wish.node)
+        await self._core.serve(lambda it: it.dispatch.cancel(ref, body))
+
+    async def nudge(self, wish: Wish) -> None:
+        """Ask for the node's state."""
+        await self._core.serve(lambda it: it.roster.nudge(wish.node))
+
+    async def edit(self, wish: Wish) -> None:
+        """A new revision of a definition, as the core's edits will make it."""
+
+        async def edit(it: Services) -> None:
+            occasion = Occasion(self._core.clock.now(), self._core.random_bits)
+            await it.store.write(lambda c: _edit(c, occasion, wish))
+            it.wakeups.notify([agent_topic(wish.node)])
+
+        await self._core.serve(edit)
+
+    # -- at a node --------------------------------------------------------------------------
+
+    async def submit(self, wish: Wish) -> None:
+        """An action of the node's own."""
+        await self._at_node(wish.node, lambda it: it.submit(wish.values["document"]))
+
+    async def cancel_locally(self, wish: Wish) -> None:
+        """`agentctl cancel`."""
+        await self._at_node(wish.node, lambda it: it.cancel(wish.id))
+
+    async def _at_node(self, name: str, call: Callable[[Any], Awaitable[Any]]) -> None:
+        daemon = self._nodes[name].daemon
+        if daemon is None or daemon.commands is None:
+            raise CoreUnreachable("agentd is not running")
+        task = daemon.life.spawn(_run(call, daemon.commands))
+        await wait_any(task)
+        if task.cancelled():
+            raise CoreUnreachable("agentd was killed")
+        error = task.exception()
+        if isinstance(error, AgentError):
+            raise error
+        task.result()
+
+
+async def _run(call: Callable[[Any], Awaitable[Any]], commands: Any) -> None:
+    await call(commands)
+
+
+def _edit(connection: Connection, occasion: Occasion, wish: Wish) -> None:
+    row = connection.execute(
+        select(actions).where(actions.c.agent_id == wish.node, actions.c.id == wish.id)
+    ).first()
+    if row is None or row.definition is None or not row.wanted or row.owner != "core":
+        raise Refused("not_editable", "withdrawn, or not the core's")
+    definition = msgspec.json.decode(row.definition) | wish.values["changes"]
+    if definition.get("from_date", "") >= definition.get("to_date", "9"):
+        raise Refused("bad_window", "it would be empty")
+    definition["revision"] = row.revision + 1
+    connection.execute(
+        update(actions)
+        .where(actions.c.row == row.row)
+        .values(revision=row.revision + 1, definition=encode_text(definition))
+    )
+    enqueue_definition(connection, occasion, wish.node, wish.id)

@@ -26,6 +26,7 @@ from agent.node.turn import Ended
 RETRY_S_FIRST = 0.05
 RETRY_S_MAX = 5.0
 CLAIMS_AT_ONCE = 64
+STALE_GENERATION = "stale_generation"
 
 
 class Hands:
@@ -43,6 +44,7 @@ class Hands:
         self._log = log
         self._lost = asyncio.Event()
         self._first = True
+        self._behind = 1
         self.hello: Hello | None = None
         self.problem: str | None = "not connected yet"
         self.recovered = asyncio.Event()
@@ -77,7 +79,7 @@ class Hands:
 
     async def _connect_and_recover(self) -> None:
         self._lost.clear()
-        hello = await self._runner.connect(self._generation, self)
+        hello = await self._greet()
         self._log.info(log_events.RUNNER_CONNECTED, pid=hello.pid, version=hello.version)
         await self.refresh_kinds()
         await self._recover(hello)
@@ -86,6 +88,20 @@ class Hands:
             self._engine.runner_ready = True
         self.recovered.set()
         self._engine.wake()
+
+    async def _greet(self) -> Hello:
+        try:
+            return await self._runner.connect(self._generation, self)
+        except RunnerRefused as error:
+            if error.code != STALE_GENERATION or not self._first:
+                raise
+            # We hold the directory's lock, so nobody newer is there: the database is from a backup.
+            # By how much it is behind nobody says; twice as far each time is soon enough.
+            self._generation += self._behind
+            self._behind *= 2
+            generation = self._generation
+            await self._store.write(lambda c: write_meta(c, generation=generation))
+            raise
 
     async def _recover(self, hello: Hello) -> None:
         started = await self._store.write(lambda c: _open_books(c, hello.max_row))

@@ -29,12 +29,27 @@ class SocketTaken(Exception):
 
 
 def listen(path: str, agent_uid: int | None) -> socket.socket:
-    """Listen on `path`, replacing what a dead runner left there and nothing else."""
-    if len(os.fsencode(path)) > SOCKET_PATH_BYTES_MAX - len(".new"):
-        raise SocketTaken(f"the socket's path {path} is too long; name a shorter one by --socket")
-    _remove_stale(path)
+    """Listen on `path`, replacing what a dead runner left there and nothing else.
+
+    A path beyond the kernel's 107 bytes is reached through its directory; `agentd` does the same.
+    """
+    try:
+        directory = os.open(os.path.dirname(path), os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+    except OSError as error:
+        raise SocketTaken(f"cannot listen on {path}: {error.strerror}") from None
+    try:
+        too_long = len(os.fsencode(path)) > SOCKET_PATH_BYTES_MAX - len(".new")
+        near = f"/proc/self/fd/{directory}/{os.path.basename(path)}" if too_long else path
+        return _bind(path, near, agent_uid)
+    finally:
+        os.close(directory)
+
+
+def _bind(path: str, near: str, agent_uid: int | None) -> socket.socket:
+    """`near` names the same place as `path`, short enough for the kernel."""
+    _remove_stale(path, near)
     listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_CLOEXEC)
-    temporary = path + ".new"
+    temporary = near + ".new"
     try:
         if os.path.lexists(temporary):
             os.unlink(temporary)
@@ -43,7 +58,7 @@ def listen(path: str, agent_uid: int | None) -> socket.socket:
         _admit(temporary, agent_uid)
         listener.listen(_BACKLOG)
         listener.setblocking(False)
-        os.rename(temporary, path)  # whoever finds it can connect at once
+        os.rename(temporary, near)  # whoever finds it can connect at once
     except OSError as error:
         listener.close()
         raise SocketTaken(f"cannot listen on {path}: {error.strerror}") from None
@@ -60,7 +75,7 @@ def _admit(path: str, agent_uid: int | None) -> None:
         os.chmod(path, 0o666)  # noqa: S103 - see above
 
 
-def _remove_stale(path: str) -> None:
+def _remove_stale(path: str, near: str) -> None:
     try:
         found = os.lstat(path)
     except FileNotFoundError:
@@ -70,7 +85,7 @@ def _remove_stale(path: str) -> None:
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_CLOEXEC) as probe:
         probe.setblocking(False)
         try:
-            probe.connect(path)
+            probe.connect(near)
         except ConnectionRefusedError:
             os.unlink(path)
             return

@@ -18,6 +18,8 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+from agent.infra.unix_path import socket_address
+
 ROOT = Path(__file__).resolve().parents[2]
 KINDS = ROOT / "tests" / "fakes" / "kinds"
 START_S_MAX = 20.0
@@ -166,7 +168,8 @@ class _UnixConnection(http.client.HTTPConnection):
     def connect(self) -> None:
         self.sock = socket.socket(socket.AF_UNIX)
         self.sock.settimeout(30)
-        self.sock.connect(str(self._path))
+        with socket_address(self._path) as address:
+            self.sock.connect(address)
 
 
 def copy_kinds(target: Path, *names: str) -> Path:

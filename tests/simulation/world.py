@@ -39,7 +39,12 @@ class Parts:
 
 def simulate(seed: int, *, actions: int = 20, parts: type[Parts] = Parts) -> Evidence:
     """Run one seed to its end; what can be known of it then."""
-    return run_virtual(_run(draw_plan(seed, actions), parts))
+    return simulate_plan(draw_plan(seed, actions), parts)
+
+
+def simulate_plan(plan: Plan, parts: type[Parts] = Parts) -> Evidence:
+    """Run a plan that somebody has changed."""
+    return run_virtual(_run(plan, parts))
 
 
 async def _run(plan: Plan, parts: type[Parts]) -> Evidence:

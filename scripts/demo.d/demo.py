@@ -109,7 +109,7 @@ Everything is still running, in {place.path}. To look around:
   export AGENT_STATE_DIR={place.path}/north       # or one of {", ".join(NODES)}
   agentctl status
   agentctl show ends-while-away
-  agentctl logs at-once                           # on south
+  agentctl --state-dir {place.state("south")} logs diagnostics
 
 To end it:  scripts/demo --stop {place.path}
 """)

@@ -40,7 +40,7 @@ class Place:
     """Everything the demo starts."""
 
     def __init__(self, bin_dir: Path) -> None:
-        self._bin = bin_dir
+        self._bin = bin_dir.absolute()
         self.path = Path(tempfile.mkdtemp(prefix=PREFIX))
         self.scripts = self.path / "scripts.d"
         self._copy_kinds()

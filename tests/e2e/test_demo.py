@@ -21,7 +21,7 @@ DEMO_S_MAX = 60  # the promise of the issue
 def start(place: Path, *flags: str) -> subprocess.Popen[str]:
     return subprocess.Popen(
         [*DEMO, *flags], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, cwd=ROOT,
-        env=clean_environment() | {"TMPDIR": str(place)},
+        env=clean_environment() | {"TMPDIR": str(place)}, start_new_session=True,
     )  # fmt: skip
 
 
@@ -66,7 +66,7 @@ def test_an_interrupted_demo_leaves_nothing(place: Path, word: str) -> None:
         for line in demo.stdout:
             if word in line:
                 break
-        demo.send_signal(signal.SIGINT)
+        os.killpg(demo.pid, signal.SIGINT)  # as a terminal does: the commands under way get it too
         rest = demo.stdout.read()
         assert demo.wait(60) == 130, rest
     assert "Nothing is left running" in rest

@@ -14,8 +14,11 @@ import subprocess
 import tomllib
 from pathlib import Path
 
+import click
 import pytest
 
+from agent.cli import agentctl, corectl
+from agent.node.settings import SETTINGS, read_settings
 from agent.runner.options import read_options
 
 SYSTEMD = Path(__file__).parents[2] / "systemd"
@@ -229,14 +232,19 @@ def test_tmpfiles_keeps_settings_that_exist(image: Path):
     assert stat.S_IMODE(settings.stat().st_mode) == 0o640
 
 
-def test_example_settings_are_comments_that_would_be_settings():
+def test_example_settings_are_comments_that_would_be_settings(tmp_path: Path):
+    """All that there are; what has a default is shown with it, but for what the unit sets."""
     text = (SYSTEMD / "agentd.toml.example").read_text()
     assert tomllib.loads(text) == {}
     lines = [line[2:] for line in text.splitlines() if re.match(r"# [a-z_]+ = ", line)]
-    assert set(tomllib.loads("\n".join(lines))) == {
-        "agent_id", "core", "listen", "scripts_dir", "state_dir", "max_parallel", "max_queued",
-        "max_pending", "runner", "runner_socket",
-    }  # fmt: skip
+    file = tmp_path / "agentd.toml"
+    file.write_text("\n".join(lines))
+    told = tomllib.loads(file.read_text())
+    assert set(told) == set(SETTINGS)
+    settings = read_settings({}, {}, file)
+    for key, setting in SETTINGS.items():
+        if setting.default is not None and key != "runner":
+            assert getattr(settings, key) == setting.default, key
 
 
 def test_readme_installs_everything():
@@ -244,3 +252,28 @@ def test_readme_installs_everything():
     for path in SYSTEMD.rglob("*"):
         if path.is_file() and path.name != "README.md":
             assert str(path.relative_to(SYSTEMD)) in text, f"README.md does not mention {path.name}"
+
+
+def test_readme_installs_only_what_is_pinned_or_ours():
+    """A name alone would come from an index, where it may be somebody else's."""
+    text = (SYSTEMD / "README.md").read_text()
+    lines = re.findall(r"^    .*pip install (.*)", text, re.MULTILINE)
+    assert len(lines) >= 6
+    for line in lines:
+        pinned = re.match(r"--require-hashes -r requirements/[a-z]+\.txt", line)
+        assert pinned or re.match(r"--no-deps .*dist/node_agent-\*\.whl", line), line
+
+
+def test_readme_names_commands_that_exist():
+    text = (SYSTEMD / "README.md").read_text() + (SYSTEMD / "agentd.toml.example").read_text()
+    for program, group in (("agentctl", agentctl.main), ("corectl", corectl.main)):
+        named = set(re.findall(rf"(?:`|^    ){program} ([a-z-]+)", text, re.MULTILINE))
+        assert named, program
+        assert named <= set(group.list_commands(click.Context(group)))
+
+
+def test_readme_copies_into_directories_that_may_not_exist():
+    """A fresh Debian has no /etc/sysusers.d."""
+    for line in re.findall(r"^    install .*", (SYSTEMD / "README.md").read_text(), re.MULTILINE):
+        if "/etc/sysusers.d" in line or "/etc/tmpfiles.d" in line:
+            assert line.split()[1] == "-D", line

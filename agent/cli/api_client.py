@@ -15,7 +15,7 @@ from email.message import Message
 from http.client import HTTPConnection, HTTPException, HTTPResponse, HTTPSConnection
 from pathlib import Path
 from typing import Any
-from urllib.parse import quote, urlencode, urlsplit
+from urllib.parse import SplitResult, quote, urlencode, urlsplit
 
 from agent.infra.unix_path import socket_address
 from agent.wire import strict_json
@@ -91,9 +91,7 @@ class ApiClient:
         self._timeout_s = timeout_s
         self._prefix = ""
         if isinstance(where, str):
-            parts = urlsplit(where)
-            if parts.scheme not in ("http", "https") or not parts.hostname:
-                raise ValueError(f"{where!r} is not a URL such as http://host:8080")
+            parts = _parts_of(where)
             self._prefix = parts.path.rstrip("/")
 
     def call(
@@ -170,6 +168,16 @@ class ApiClient:
         if data is not None:
             headers["Content-Type"] = "application/json"
         return headers
+
+
+def _parts_of(url: str) -> SplitResult:
+    try:
+        parts = urlsplit(url)
+        if parts.scheme in ("http", "https") and parts.hostname and parts.port != 0:
+            return parts
+    except ValueError:
+        pass  # of brackets or of the port; what is to be written says more than which
+    raise ValueError(f"{url!r} is not a URL such as http://host:8080")
 
 
 def segment(text: str) -> str:

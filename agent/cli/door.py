@@ -127,7 +127,7 @@ class Node:
         if why.errno == errno.EACCES:
             return (
                 f"no permission to use {self.socket}",
-                "be root, the agent's user or in its group, as with sudo",
+                "be root or the agent's user, as with sudo",
             )
         if not self.state_dir.is_dir():
             return (

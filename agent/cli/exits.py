@@ -6,8 +6,10 @@ People read stderr; with `--json` a program also finds the failure as one JSON o
 from __future__ import annotations
 
 import json
+import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, Any
 
@@ -20,6 +22,25 @@ UNREACHABLE = 3
 NOT_FOUND = 4
 REFUSED = 5
 INTERRUPTED = 130  # 128 + SIGINT, as shells have it
+CLOSED_PIPE = 141  # 128 + SIGPIPE: whoever read the output has enough
+
+
+@contextmanager
+def told_to_the_shell() -> Iterator[None]:
+    """Endings that are nobody's refusal, each with a code of its own: 1 means a failed action."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        sys.exit(INTERRUPTED)
+    except BrokenPipeError:
+        # Python flushes once more on its way out, and would complain of the same.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(CLOSED_PIPE)
+    except UnicodeEncodeError as error:
+        told = "an argument is not UTF-8"
+        if error.encoding not in ("utf-8", "utf8"):
+            told = f"the output cannot be written in {error.encoding}; use a UTF-8 locale"
+        raise click.UsageError(told, click.get_current_context(silent=True)) from None
 
 
 class Failure(click.ClickException):

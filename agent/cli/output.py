@@ -9,7 +9,7 @@ from typing import Any
 import click
 
 from agent.cli.api_client import ApiRefused, Unreachable
-from agent.cli.exits import NOT_FOUND, REFUSED, UNREACHABLE, Failure
+from agent.cli.exits import NOT_FOUND, REFUSED, UNREACHABLE, Failure, told_to_the_shell
 from agent.wire import strict_json
 
 HINT = (
@@ -55,7 +55,8 @@ class Command(click.Command):
     def invoke(self, ctx: click.Context) -> Any:
         """Run it."""
         try:
-            return super().invoke(ctx)
+            with told_to_the_shell():
+                return super().invoke(ctx)
         except Unreachable as error:
             failure = Failure(UNREACHABLE, "unreachable", str(error), hint=HINT)
         except ApiRefused as error:

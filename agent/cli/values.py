@@ -5,11 +5,12 @@ from __future__ import annotations
 import sys
 from datetime import datetime, timedelta
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import click
 
-from agent.domain.instants import format_instant, parse_instant, parse_span_s
+from agent.cli.times import read_when
+from agent.domain.instants import format_instant, parse_span_s
 from agent.wire import strict_json
 
 FILE_BYTES_MAX = 1024 * 1024
@@ -21,7 +22,11 @@ def json_value(text: str | None, option: str) -> Any:
         return None
     try:
         return strict_json.decode(_content(text))
-    except (strict_json.NotJson, OSError) as error:
+    except OSError as error:
+        raise click.UsageError(f"{option}: {text[1:]}: {error.strerror}") from None
+    except UnicodeEncodeError:
+        raise click.UsageError(f"{option}: is not UTF-8") from None
+    except (strict_json.NotJson, ValueError) as error:
         raise click.UsageError(f"{option}: {error}") from None
 
 
@@ -29,19 +34,26 @@ def _content(text: str) -> bytes:
     if not text.startswith("@"):
         return text.encode()
     if text == "@-":
-        return sys.stdin.buffer.read(FILE_BYTES_MAX)
+        return _bounded(sys.stdin.buffer)
     with Path(text[1:]).open("rb") as file:
-        return file.read(FILE_BYTES_MAX)
+        return _bounded(file)
 
 
-def instant(text: str | None, option: str) -> str | None:
-    """RFC 3339 with a zone, as the API wants it."""
+def _bounded(file: IO[bytes]) -> bytes:
+    data = file.read(FILE_BYTES_MAX + 1)
+    if len(data) > FILE_BYTES_MAX:
+        raise ValueError(f"is larger than {FILE_BYTES_MAX} bytes")
+    return data
+
+
+def instant(text: str | None, option: str, now: datetime) -> str | None:
+    """A date as people write it, as the API wants it."""
     if text is None:
         return None
     try:
-        return format_instant(parse_instant(text))
+        return format_instant(read_when(text, now))
     except ValueError as error:
-        raise click.UsageError(f"{option} {text!r}: {error}") from None
+        raise click.UsageError(f"{option}: {error}") from None
 
 
 def span_s(text: str | None, option: str) -> float | None:
@@ -60,5 +72,5 @@ def start(at: str | None, delay: str | None, now: datetime) -> str | None:
         raise click.UsageError("--at and --in exclude each other")
     seconds = span_s(delay, "--in")
     if seconds is None:
-        return instant(at, "--at")
+        return instant(at, "--at", now)
     return format_instant(now + timedelta(seconds=seconds))

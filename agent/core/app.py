@@ -20,7 +20,7 @@ from agent.core.nodes.protocol import NodeProtocol
 from agent.core.nodes.roster import Roster
 from agent.core.occasion import Occasion
 from agent.core.settings import Settings
-from agent.core.store.dialect import require_supported
+from agent.core.store.dialect import file_of, require_supported
 from agent.core.store.migrate import migrate
 from agent.core.store.port import Store
 from agent.core.store.threaded import ThreadedStore
@@ -65,12 +65,11 @@ def run_core(settings: Settings) -> None:
     """Run until SIGTERM or SIGINT. Raises `AgentError` or OSError when it cannot start."""
     require_supported(settings.database)
     settings.state_dir.mkdir(parents=True, exist_ok=True, mode=0o700)
-    lock = state_dir.lock_exclusively(settings.state_dir)
-    try:
+    with contextlib.ExitStack() as locks:
+        for file in state_dir.lock_files(settings.state_dir, file_of(settings.database)):
+            locks.callback(os.close, state_dir.lock_exclusively(file))
         migrate(settings.database)
         asyncio.run(_serve(settings))
-    finally:
-        os.close(lock)
 
 
 async def _serve(settings: Settings) -> None:
@@ -78,7 +77,7 @@ async def _serve(settings: Settings) -> None:
     stopping = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, stopping.set)
-    store = ThreadedStore(settings.database)
+    store = ThreadedStore(settings.database, lambda problem: _say_trouble(problem, log))
     store.open()
     log.info(log_events.STATE_OPENED, state_dir=str(settings.state_dir))
     try:
@@ -109,6 +108,13 @@ def _bind(host: str, port: int) -> socket.socket:
         raise AgentError(
             f"cannot listen on {host}:{port}: {error.strerror or error}; give another --listen"
         ) from None
+
+
+def _say_trouble(problem: str | None, log: Any) -> None:
+    if problem is None:
+        log.info(log_events.STORE_RECOVERED)
+    else:
+        log.error(log_events.STORE_FAILED, error=problem)
 
 
 def _say_ready(settings: Settings, listen: str, log: Any) -> None:

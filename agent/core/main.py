@@ -41,7 +41,8 @@ def _start(settings: Settings) -> None:
         from agent.core.app import run_core  # noqa: PLC0415
     except ModuleNotFoundError as error:
         click.echo(
-            f"cored: {error.name} is not installed; a core needs what requirements/core.txt pins (see systemd/README.md)",
+            f"cored: {error.name} is not installed; a core needs what requirements/core.txt "
+            "pins (see systemd/README.md)",
             err=True,
         )
         sys.exit(EXIT_REFUSED)

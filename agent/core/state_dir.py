@@ -1,6 +1,7 @@
 """The core's directory: one process at a time, a token for the operator, and where it listens.
 
-Files: `lock`, `admin.token` (0600), `listen` (HOST:PORT while it runs), `core.db`.
+Files: `lock`, `admin.token` (0600), `listen` (HOST:PORT while it runs), `core.db`. A database that
+lies elsewhere has a lock beside it: one writer, whichever directory it is reached from.
 """
 
 from __future__ import annotations
@@ -26,9 +27,17 @@ class UnusableToken(AgentError):
     """The token file cannot be what it should be."""
 
 
-def lock_exclusively(state_dir: Path) -> int:
+def lock_files(state_dir: Path, database: Path) -> list[Path]:
+    """What one core holds: its directory, and the database where that lies elsewhere."""
+    found = database.resolve()
+    apart = found.parent != state_dir.resolve()
+    own = state_dir / LOCK_FILE
+    return [own, found.with_name(f"{found.name}.{LOCK_FILE}")] if apart else [own]
+
+
+def lock_exclusively(file: Path) -> int:
     """Hold the lock while the descriptor lives. Raises `AlreadyRunning`, naming the owner."""
-    descriptor = os.open(state_dir / LOCK_FILE, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    descriptor = os.open(file, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
@@ -36,7 +45,8 @@ def lock_exclusively(state_dir: Path) -> int:
         os.close(descriptor)
         who = f"cored with pid {owner}" if owner else "another process"
         raise AlreadyRunning(
-            f"{state_dir} is in use by {who}; stop it first, or give this one another --state-dir"
+            f"{file} is held by {who}: stop it first, or give this one another --state-dir and "
+            "--database"
         ) from None
     os.ftruncate(descriptor, 0)
     os.pwrite(descriptor, f"{os.getpid()}\n".encode(), 0)

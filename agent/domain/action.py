@@ -13,6 +13,9 @@ from typing import Any
 
 from agent.domain.definition import Definition
 from agent.domain.lifecycle import ExecutionStatus, Move, Reason, check, is_final
+from agent.domain.oneshot import first_due
+
+ERROR_CHARS_MAX = 4096  # what was wrong may quote a whole payload; people read the beginning
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -123,17 +126,25 @@ def _with_outcome(action: Action, transition: Transition) -> Action:
         ended_at=outcome.ended_at or action.ended_at,
         exit_code=action.exit_code if outcome.exit_code is None else outcome.exit_code,
         signal=action.signal if outcome.signal is None else outcome.signal,
-        error=outcome.error or action.error,
+        error=_bounded(outcome.error) or action.error,
         output=outcome.output or action.output,
     )
+
+
+def _bounded(error: str | None) -> str | None:
+    if error is None or len(error) <= ERROR_CHARS_MAX:
+        return error
+    return error[: ERROR_CHARS_MAX - 1] + "…"
 
 
 def _waiting_again(action: Action, transition: Transition) -> Action:
     """An attempt that never started is not counted; its start number stays spent."""
     uncounted = transition.reason is Reason.NEVER_STARTED
+    due_at = transition.due_at or transition.at
     return replace(
         action,
         attempt=action.attempt - uncounted,
         started_at=None if uncounted else action.started_at,
-        due_at=transition.due_at or transition.at,
+        # While it ran its window may have been moved: it holds for the next attempt.
+        due_at=max(due_at, first_due(action.definition, action.accepted_at)),
     )

@@ -26,6 +26,9 @@ ADOPTED = "adopted"
 NEVER_STARTED = "never_started"
 OUTCOME_UNKNOWN = "outcome_unknown"
 
+RUNNER_STOP = "runner_stop"
+"""The stop cause of a runner that is itself being stopped."""
+
 
 class RunState(StrEnum):
     """What the runner says of a run (docs/runner-protocol.md)."""
@@ -82,8 +85,8 @@ def decide_end(
     verdict: str | None = None,
 ) -> Transition:
     """The transition that an exit record demands of a STARTED action."""
-    if record.stop_cause == "runner_stop":
-        return decide_unknown(action, terms, now, {"stop_cause": "runner_stop"})
+    if record.stop_cause == RUNNER_STOP:
+        return decide_unknown(action, terms, now, {"stop_cause": RUNNER_STOP})
     evidence = _evidence(record)
     outcome = _outcome(record)
     if record.spawn_error is None and record.stop_cause in _STOPPED:

@@ -5,10 +5,12 @@ The window is [`from_date`, `to_date`): at `to_date` it is over.
 
 from __future__ import annotations
 
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 
 from agent.domain.definition import Definition
 from agent.domain.lifecycle import Reason
+
+_LAST = datetime.max.replace(tzinfo=UTC)
 
 
 def first_due(definition: Definition, accepted_at: datetime) -> datetime:
@@ -20,8 +22,7 @@ def latest_start(definition: Definition, accepted_at: datetime) -> datetime | No
     """The instant from which a first start is too late: the window's end or the start deadline."""
     limits = [definition.to_date] if definition.to_date else []
     if definition.start_deadline_s is not None:
-        span = timedelta(seconds=definition.start_deadline_s)
-        limits.append(first_due(definition, accepted_at) + span)
+        limits.append(_later(first_due(definition, accepted_at), definition.start_deadline_s))
     return min(limits) if limits else None
 
 
@@ -43,3 +44,10 @@ def too_late(
 def expiry(definition: Definition, accepted_at: datetime, attempt: int) -> datetime | None:
     """When a waiting action must be ended if it has not started by then."""
     return definition.to_date if attempt else latest_start(definition, accepted_at)
+
+
+def _later(moment: datetime, span_s: float) -> datetime:
+    try:
+        return moment + timedelta(seconds=span_s)
+    except OverflowError:  # beyond the year 9999
+        return _LAST

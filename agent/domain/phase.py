@@ -28,6 +28,20 @@ class Phase(StrEnum):
     NODE_SILENT = "NODE_SILENT"
 
 
+ENDED = frozenset(
+    {
+        Phase.DONE,
+        Phase.FAILED,
+        Phase.NOT_FINISHED,
+        Phase.NOT_STARTED,
+        Phase.CANCELLED,
+        Phase.REJECTED,
+        Phase.EXPIRED,
+        Phase.LOST,
+    }
+)
+"""Nothing more is to be expected, as far as anybody knows."""
+
 _CANCELS = frozenset({Reason.WITHDRAWN.value, Reason.CANCELLED_ON_NODE.value})
 _NOT_STARTED = {Reason.REJECTED.value: Phase.REJECTED, Reason.EXPIRED.value: Phase.EXPIRED}
 _UNDELIVERED = {

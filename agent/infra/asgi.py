@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import math
 import secrets
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Coroutine, Iterable, Mapping
 from typing import Any, TypeVar
 
 import msgspec
@@ -50,6 +50,7 @@ STATUS_REFUSED = 409  # understood, and the state of things forbids it
 RETRY_AFTER_S = 2
 
 M = TypeVar("M", bound=msgspec.Struct)
+T = TypeVar("T")
 OnFailure = Callable[[str, str, str, BaseException], None]
 """(error id, method, path, exception)"""
 
@@ -143,9 +144,32 @@ async def read_optional_json(request: Request) -> Any:
     return strict_json.decode(body) if body.strip() else {}
 
 
-async def read_message(request: Request, message: type[M]) -> M:
+async def read_message(request: Request, message: type[M], bytes_max: int = BODY_BYTES_MAX) -> M:
     """The body as a message of the wire. Raises `NotJson`, `BadMessage`, `Refused`."""
-    return convert_message(await read_json(request), message)
+    return convert_message(await read_json(request, bytes_max), message)
+
+
+async def unless_gone(request: Request, work: Coroutine[Any, Any, T]) -> T:
+    """The result of work that waits, as long as the caller does: who hangs up gives up a place.
+
+    The work is cancelled then, so only waiting may be lost with it. Read the body before. Raises
+    `ClientDisconnect`, and what the work raises.
+    """
+    working = asyncio.ensure_future(work)
+    hanging_up = asyncio.ensure_future(_hang_up(request))
+    try:
+        await asyncio.wait({working, hanging_up}, return_when=asyncio.FIRST_COMPLETED)
+        if not working.done():
+            raise ClientDisconnect
+        return await working
+    finally:
+        working.cancel()
+        hanging_up.cancel()
+
+
+async def _hang_up(request: Request) -> None:
+    while (await request.receive())["type"] != "http.disconnect":
+        pass
 
 
 class Query:
@@ -220,19 +244,19 @@ class Edge:
     def __init__(self, routes: Iterable[BaseRoute], on_failure: OnFailure) -> None:
         self._router = Router(list(routes), redirect_slashes=False)
         self._on_failure = on_failure
-        self._under_way = 0
+        self.under_way = 0
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """One request."""
-        if self._under_way >= REQUESTS_MAX:
+        if self.under_way >= REQUESTS_MAX:
             full = error_answer(Refused("busy", "too many requests at once; try again shortly"))
             await full(scope, receive, send)
             return
-        self._under_way += 1
+        self.under_way += 1
         try:
             await self._guarded(scope, receive, send)
         finally:
-            self._under_way -= 1
+            self.under_way -= 1
 
     async def _guarded(self, scope: Scope, receive: Receive, send: Send) -> None:
         started = False

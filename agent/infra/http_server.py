@@ -38,7 +38,8 @@ class Limits:
     connections_max: int = 4096
     keep_alive_s: int = 75
     header_s: float = 20.0
-    """From the connection to its first complete request head, so that silence holds no place."""
+    """From the connection, and later from a request's first byte, to its complete head; and for
+    what is left of a body that was answered already. Silence and drops hold no place."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,7 +93,7 @@ def bound_to(sock: socket.socket) -> str:
 
 
 class _Protocol(H11Protocol):
-    """uvicorn's h11 protocol, with the peer's identity, a cap and a deadline for the first head."""
+    """uvicorn's h11 protocol, with the peer's identity, a cap and a deadline for request heads."""
 
     limits = Limits()
     _deadline: asyncio.TimerHandle | None = None
@@ -114,9 +115,13 @@ class _Protocol(H11Protocol):
 
     def data_received(self, data: bytes) -> None:
         super().data_received(data)
-        if self._deadline is not None and self.scope is not None:
+        # While nothing is under way, uvicorn's keep-alive timer watches; a byte stops that one.
+        under_way = self.cycle is not None and not self.cycle.response_complete
+        if under_way and self._deadline is not None:
             self._deadline.cancel()
             self._deadline = None
+        elif not under_way and self._deadline is None:
+            self._deadline = self.loop.call_later(self.limits.header_s, self._too_slow)
 
     def connection_lost(self, exc: Exception | None) -> None:
         if self._deadline is not None:

@@ -102,11 +102,19 @@ class Commands:
         return action
 
     async def look_at_catalogue(self) -> None:
-        """Take note of kinds that were added, changed or removed."""
+        """Take note of kinds that were added, changed or removed.
+
+        Without the runner what was known last counts, for the start checks again. Raises `Refused`
+        (`unavailable`) where nothing is known yet: no kind would be the wrong answer.
+        """
         try:
             await self._hands.refresh_kinds()
-        except (RunnerAway, RunnerRefused):
-            return  # judged by what was known last; the start checks again
+        except (RunnerAway, RunnerRefused) as error:
+            if not self._kinds.catalogue.digest:
+                raise Refused(
+                    "unavailable",
+                    f"the kinds of this node are not known before its runner answers: {error}",
+                ) from None
 
     def _decode(self, document: Any, requester: Requester) -> Definition:
         """All faults together: of form, of kind and payload, of what a node may own."""

@@ -22,6 +22,10 @@ class Credential:
     credential: str
 
 
+class CredentialUnusable(AgentError):
+    """The file is there and says nothing; the message says what to do."""
+
+
 class CredentialFile:
     """Reads and replaces `credential` (and `enroll.nonce` while enrolment is under way)."""
 
@@ -30,14 +34,14 @@ class CredentialFile:
         self._nonce = directory / "enroll.nonce"
 
     def read(self) -> Credential | None:
-        """The credential, or None before enrolment. Raises `AgentError` if it cannot be read."""
+        """The credential, or None before enrolment. Raises `CredentialUnusable`."""
         try:
             document = json.loads(self._path.read_text())
             return Credential(document["agent_id"], document["credential"])
         except FileNotFoundError:
             return None
         except (OSError, ValueError, KeyError, TypeError) as error:
-            raise AgentError(
+            raise CredentialUnusable(
                 f"{self._path} cannot be used ({error}); enrol again after removing it"
             ) from None
 

@@ -164,7 +164,7 @@ class Daemon:
         return own.ensure
 
     def _bind(self) -> list[socket.socket]:
-        sockets = [bind_unix(self._settings.state_dir / SOCKET_FILE, 0o660)]
+        sockets = [bind_unix(self._settings.state_dir / SOCKET_FILE)]
         if self._settings.listen is not None:
             tcp = bind_tcp(*self._settings.listen)
             (self._settings.state_dir / "listen").write_text(bound_to(tcp) + "\n")
@@ -182,7 +182,7 @@ class Daemon:
         except TimeoutError:
             notify("READY=1\nSTATUS=waiting for the runner; nothing starts")
             await self._hands.recovered.wait()
-        notify(f"READY=1\nSTATUS=node {meta.agent_id}, {len(self._engine.running)} running")
+        notify(f"READY=1\nSTATUS=node {meta.agent_id}")  # nothing here that goes stale
         self._log.info(log_events.READY, agent_id=meta.agent_id, version=VERSION)
         give_back()
 
@@ -207,9 +207,9 @@ class Daemon:
     def _task_ended(self, task: asyncio.Task[Any]) -> None:
         """A loop that dies takes the daemon down: a restart is clean, half a daemon is not."""
         if not task.cancelled() and task.exception() is not None:
-            self._log.error(log_events.TASK_DIED, exc_info=task.exception())
             self._failed = task.exception()
             self._stop.set()
+            self._log.error(log_events.TASK_DIED, exc_info=task.exception())
 
     async def _end(self, server: HttpServer) -> None:
         self._engine.changes.close()

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable
+from datetime import timedelta
 from typing import Any
 
 import schedule
@@ -49,6 +50,7 @@ class Duties:
         """For ever. A duty that fails is logged and has its next turn like the others."""
         while True:
             self._changed.clear()
+            self._follow_the_clock()
             self._scheduler.run_pending()
             due, self._due[:] = list(self._due), []
             for duty in due:
@@ -57,6 +59,17 @@ class Duties:
                 except Exception as error:  # noqa: BLE001  (told, and tried again next time)
                     self._log.error(log_events.DUTY_FAILED, error=repr(error))
             await self._sleep()
+
+    def _follow_the_clock(self) -> None:
+        """`schedule` counts in local wall time: when that is set back, or summer time ends, all
+        duties would wait so much longer. The next one is never further away than its period.
+        """
+        jobs = self._scheduler.jobs
+        shortest = min(timedelta(**{str(job.unit): job.interval}) for job in jobs)
+        too_far = timedelta(seconds=self._scheduler.idle_seconds or 0.0) - shortest
+        if too_far > timedelta(0):
+            for job in jobs:
+                job.next_run = job.next_run - too_far if job.next_run else None
 
     async def _sleep(self) -> None:
         idle_s = self._scheduler.idle_seconds

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Coroutine
+from contextlib import suppress
 from datetime import datetime
 from typing import Any
 
@@ -20,12 +21,21 @@ from agent.node import log_events
 from agent.node.catalogue import Kinds
 from agent.node.changes import Changes
 from agent.node.ledger import Ledger
-from agent.node.ports import RunKey, Runner, RunnerAway, RunnerRefused, StartRequest, Store
+from agent.node.ports import (
+    RunKey,
+    Runner,
+    RunnerAway,
+    RunnerRefused,
+    RunStatus,
+    StartRequest,
+    Store,
+)
 from agent.node.store.meta import read_meta
 from agent.node.store.threaded import StoreUnavailable
 from agent.node.turn import Ended, TurnInput, TurnResult, run_turn
 
 STORE_RETRY_S = 2.0
+CLAIM_AGAIN_S = 5.0  # a runner that is being stopped answers so until it has gone
 STOP_AGAIN_S = 15.0  # beyond the grace: a stop that did not come through is asked again
 
 
@@ -159,15 +169,18 @@ class Engine:
     async def _start(self, action: Action) -> None:
         """Ask for a start that is already committed; its answer may be that it is over."""
         key = run_key(action)
+        status: RunStatus | None
         try:
             status = await self._runner.start(self._request(action))
         except RunnerAway:
-            return  # whether it started is asked by `claim` when the runner is back
+            status = await self._claim(action)
         except RunnerRefused as error:
             refusal = ExitRecord(
                 started_at=None, ended_at=self._clock.now(), spawn_error=f"refused: {error}"
             )
             self.settle(Ended(key=key, state=RunState.EXITED, record=refusal))
+            return
+        if status is None:
             return
         self._answered(key)
         self._log.info(
@@ -181,6 +194,17 @@ class Engine:
         current = self.running.get(action.row)
         if current is not None and current.stop_cause is not None:
             self.stop(current)
+
+    async def _claim(self, action: Action) -> RunStatus | None:
+        """What became of a start that the runner, still connected, could not answer.
+
+        None where the connection is gone: then all that is STARTED is claimed when it is back.
+        """
+        while self.runner_ready and self._still_runs(action):
+            await asyncio.sleep(CLAIM_AGAIN_S)
+            with suppress(RunnerAway, RunnerRefused):
+                return await self._runner.claim(run_key(action))
+        return None
 
     def _request(self, action: Action) -> StartRequest:
         definition, terms = action.definition, self.terms(action)
@@ -242,7 +266,8 @@ class Engine:
                 self._log.warning(
                     log_events.STOP_FAILED, action_id=action.definition.id, error=str(error)
                 )
-                return  # when the runner is back, `adopt` asks again
+                if not self.runner_ready:
+                    return  # when the runner is back, `adopt` asks again
             await asyncio.sleep(grace_s + STOP_AGAIN_S)
 
     def _still_runs(self, action: Action) -> bool:

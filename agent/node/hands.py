@@ -13,11 +13,21 @@ from dataclasses import replace
 from typing import Any
 
 from agent.domain.action import Action
-from agent.domain.ending import ADOPTED, ExitRecord, RunState
+from agent.domain.ending import ADOPTED, RUNNER_STOP, ExitRecord, RunState
+from agent.domain.lifecycle import ExecutionStatus
 from agent.node import log_events
 from agent.node.catalogue import Kinds
 from agent.node.engine import Engine, run_key
-from agent.node.ports import Hello, RunKey, Runner, RunnerAway, RunnerRefused, RunStatus, Store
+from agent.node.ports import (
+    Hello,
+    RunKey,
+    Runner,
+    RunnerAway,
+    RunnerOvertaken,
+    RunnerRefused,
+    RunStatus,
+    Store,
+)
 from agent.node.store import actions
 from agent.node.store.meta import read_meta, write_meta
 from agent.node.store.threaded import StoreUnavailable
@@ -26,7 +36,6 @@ from agent.node.turn import Ended
 RETRY_S_FIRST = 0.05
 RETRY_S_MAX = 5.0
 CLAIMS_AT_ONCE = 64
-STALE_GENERATION = "stale_generation"
 
 
 class Hands:
@@ -53,6 +62,9 @@ class Hands:
 
     def run_exited(self, key: RunKey, record: ExitRecord) -> None:
         """The runner's notice, handed on."""
+        if record.stop_cause == RUNNER_STOP:
+            # It is leaving and starts nothing more: what is due now is for the one that comes next.
+            self._engine.runner_ready = False
         self._engine.run_exited(key, record)
 
     def runner_lost(self) -> None:
@@ -92,8 +104,8 @@ class Hands:
     async def _greet(self) -> Hello:
         try:
             return await self._runner.connect(self._generation, self)
-        except RunnerRefused as error:
-            if error.code != STALE_GENERATION or not self._first:
+        except RunnerOvertaken:
+            if not self._first:
                 raise
             # We hold the directory's lock, so nobody newer is there: the database is from a backup.
             # By how much it is behind nobody says; twice as far each time is soon enough.
@@ -112,8 +124,9 @@ class Hands:
             for action, status in zip(started, statuses, strict=True)
             if status.state is RunState.RUNNING
         ]
-        if self._first:
-            adopted = await self._store.write(lambda c: _mark_adopted(c, adopted))
+        # Since the claims some may have ended and been settled: those are nobody's to adopt.
+        first = self._first
+        adopted = await self._store.write(lambda c: _still_started(c, adopted, mark=first))
         self._engine.running.clear()
         for action in adopted:
             self._log.info(log_events.ACTION_ADOPTED, action_id=action.definition.id)
@@ -169,7 +182,7 @@ class Hands:
         return True
 
     def _note_problem(self, problem: str) -> None:
-        if self.problem is None or self._first:
+        if problem != self.problem:  # not once more at every try
             self._log.warning(log_events.RUNNER_UNREACHABLE, error=problem)
         self.problem = problem
 
@@ -181,13 +194,23 @@ def _open_books(connection: sqlite3.Connection, max_row: int) -> list[Action]:
     return actions.started(connection)
 
 
-def _mark_adopted(connection: sqlite3.Connection, found: list[Action]) -> list[Action]:
-    marked = []
+def _still_started(
+    connection: sqlite3.Connection, found: list[Action], *, mark: bool
+) -> list[Action]:
+    """Those as they are now; `mark` says in each that this life adopted it."""
+    adopted = []
     for action in found:
-        adopted = replace(action, verdict=ADOPTED)
-        actions.update(connection, action, adopted)
-        marked.append(adopted)
-    return marked
+        current = actions.by_row(connection, action.row)
+        if current is None or run_key(current) != run_key(action):
+            continue
+        if current.execution_status is not ExecutionStatus.STARTED:
+            continue
+        if mark:
+            marked = replace(current, verdict=ADOPTED)
+            actions.update(connection, current, marked)
+            current = marked
+        adopted.append(current)
+    return adopted
 
 
 def _set_lanes(connection: sqlite3.Connection, lanes: dict[str, bool]) -> None:

@@ -84,7 +84,7 @@ def cut(connection: sqlite3.Connection, most: int, mark: str, now: datetime) -> 
         "SELECT seq, type, body FROM events WHERE seq > ? ORDER BY seq LIMIT ?",
         (read_meta(connection).acked_seq, most + 1),
     ).fetchall()
-    write_meta(connection, state_owed=1)
+    write_meta(connection, state_owed=read_meta(connection).state_owed + 1)
     return max(1, _replace(connection, rows, mark, now))
 
 

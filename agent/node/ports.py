@@ -35,6 +35,10 @@ class RunnerAway(AgentError):
     """The runner cannot be reached now; what was asked may or may not have happened."""
 
 
+class RunnerOvertaken(RunnerAway):
+    """The runner listens to an `agentd` of a higher generation than this one."""
+
+
 class RunnerRefused(AgentError):
     """The runner understood and refuses; nothing was started or changed."""
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import sqlite3
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from functools import partial
 from typing import Any
 
 from agent.domain.instants import to_us
@@ -30,60 +31,98 @@ class Retention:
 
 
 async def prune(store: Store, runner: Runner, clock: Clock, retention: Retention, log: Any) -> int:
-    """Remove what is beyond retention; returns how many actions."""
+    """Remove what is beyond retention; returns how many actions.
+
+    The runner forgets first: rows without files can be seen and pruned again, the reverse not.
+    """
     before = clock.now() - timedelta(days=retention.keep_days)
     removed = 0
     while True:
-        gone = await store.write(lambda c: prune_batch(c, before, retention))
-        removed += len(gone)
+        gone = await store.read(lambda c: choose(c, before, retention))
         runs = [(row, start_no) for row, last in gone for start_no in range(1, last + 1)]
         if runs:
             try:
                 await runner.forget(runs)
             except (RunnerAway, RunnerRefused):
-                break  # its files outlive their rows until the next pruning of the runs directory
+                break  # next time
+        await store.write(partial(remove, rows=[row for row, _ in gone]))
+        removed += len(gone)
         if len(gone) < BATCH:
             break
+    await store.write(lambda c: remove_unattached(c, before, retention))
     if removed:
         log.info(log_events.PRUNED, actions=removed)
     return removed
 
 
-def prune_batch(
+def choose(
     connection: sqlite3.Connection, before: datetime, retention: Retention
 ) -> list[tuple[int, int]]:
-    """Remove up to `BATCH` of the oldest; returns (row, start_no) of each."""
+    """Up to `BATCH` of the oldest that may go: (row, start_no) of each."""
     total = connection.execute(
         "SELECT coalesce(sum(number), 0) FROM counts WHERE status NOT IN ('NULL', 'STARTED')"
     ).fetchone()[0]
     excess = max(0, int(total) - retention.keep_finished)
-    meta = read_meta(connection)
-    owes = meta.enrolled and retention.has_core
-    acknowledged = meta.acked_seq if owes else events.next_seq(connection)
+    acknowledged = _acknowledged(connection, retention)
     candidates = connection.execute(
         "SELECT row, start_no, ended_at FROM actions"
         " WHERE execution_status NOT IN ('NULL', 'STARTED') ORDER BY ended_at, row LIMIT ?",
         (BATCH,),
     ).fetchall()
-    gone = []
+    chosen = []
     for position, row in enumerate(candidates):
         if position >= excess and row["ended_at"] >= to_us(before):
             break
-        newest = connection.execute(
-            "SELECT max(seq) FROM events WHERE row = ?", (row["row"],)
-        ).fetchone()[0]
+        newest = events.newest_of(connection, row["row"])
         if newest is None or newest <= acknowledged:
-            gone.append((row["row"], row["start_no"]))
-    _delete(connection, [row for row, _ in gone])
-    return gone
+            chosen.append((row["row"], row["start_no"]))
+    return chosen
 
 
-def _delete(connection: sqlite3.Connection, rows: list[int]) -> None:
+def remove(connection: sqlite3.Connection, rows: list[int]) -> None:
+    """Forget these actions and their events; their numbers stay used."""
     if not rows:
         return
-    newest_row = connection.execute("SELECT max(row) FROM actions").fetchone()[0]
-    write_meta(connection, row_floor=max(newest_row, read_meta(connection).row_floor))
-    write_meta(connection, seq_floor=events.next_seq(connection) - 1)
+    meta = read_meta(connection)
+    newest_row = connection.execute("SELECT max(row) FROM actions").fetchone()[0] or 0
+    newest_seqs = [events.newest_of(connection, row) or 0 for row in rows]
+    write_meta(
+        connection,
+        row_floor=max(newest_row, meta.row_floor),
+        seq_floor=events.next_seq(connection) - 1,
+        pruned_seq=max(meta.pruned_seq, *newest_seqs),
+    )
     for row in rows:
         connection.execute("DELETE FROM events WHERE row = ?", (row,))
         connection.execute("DELETE FROM actions WHERE row = ?", (row,))
+
+
+def remove_unattached(
+    connection: sqlite3.Connection, before: datetime, retention: Retention
+) -> int:
+    """Forget events of no action here (refused definitions, gaps): as old, and as many."""
+    surplus = connection.execute(
+        "SELECT seq FROM events WHERE row IS NULL ORDER BY seq DESC LIMIT 1 OFFSET ?",
+        (retention.keep_finished,),
+    ).fetchone()
+    newest = connection.execute(
+        "SELECT max(seq) FROM events WHERE row IS NULL AND seq <= ? AND (at < ? OR seq <= ?)",
+        (_acknowledged(connection, retention), to_us(before), surplus[0] if surplus else 0),
+    ).fetchone()[0]
+    if newest is None:
+        return 0
+    write_meta(
+        connection,
+        seq_floor=events.next_seq(connection) - 1,
+        pruned_seq=max(read_meta(connection).pruned_seq, newest),
+    )
+    return connection.execute(
+        "DELETE FROM events WHERE row IS NULL AND seq <= ?", (newest,)
+    ).rowcount
+
+
+def _acknowledged(connection: sqlite3.Connection, retention: Retention) -> int:
+    """The newest event that nobody waits for."""
+    meta = read_meta(connection)
+    owes = meta.enrolled and retention.has_core
+    return meta.acked_seq if owes else events.next_seq(connection)

@@ -26,6 +26,7 @@ from agent.node.ports import (
     RunKey,
     RunnerAway,
     RunnerListener,
+    RunnerOvertaken,
     RunnerRefused,
     RunStatus,
     StartRequest,
@@ -37,7 +38,7 @@ LINE_BYTES_MAX = 1024 * 1024  # an answer may carry a whole catalogue or 64 KiB 
 ANSWER_S_MAX = 30.0
 TAIL_BYTES = 4096
 ITEMS_MAX = 5_000  # of one list in a request, to stay within a line
-_NOT_NOW = frozenset({"unavailable", "stale_generation"})
+_NOT_NOW = {"unavailable": RunnerAway, "stale_generation": RunnerOvertaken}
 """Refusals that say nothing of the request: the runner stops, or listens to another agentd."""
 
 
@@ -177,7 +178,7 @@ class SocketRunner:
         if not answer.get("ok"):
             code, message = str(answer.get("error")), str(answer.get("message"))
             if code in _NOT_NOW:
-                raise RunnerAway(f"{code}: {message}")
+                raise _NOT_NOW[code](f"{code}: {message}")
             raise RunnerRefused(code, message)
         return answer
 
@@ -185,8 +186,8 @@ class SocketRunner:
         try:
             while line := await reader.readline():
                 self._take(json.loads(line))
-        except (OSError, ValueError):
-            pass  # a broken connection is told below, like one that was closed
+        except (OSError, ValueError, KeyError, TypeError):
+            pass  # broken, or lines that are none of ours: told below, like one that was closed
         self._lose()
 
     def _take(self, message: dict[str, Any]) -> None:

@@ -17,6 +17,9 @@ from agent.node.ports import RunnerAway
 
 UP_S_MAX = 10.0
 LOOK_AGAIN_S = 0.005
+LOG_BYTES_MAX = 1024 * 1024  # of runner.log, when a runner starts; the older one is kept once
+NOT_ITS = frozenset({"NOTIFY_SOCKET", "AGENT_ENROLL_TOKEN"})
+"""Variables that are for `agentd` alone."""
 
 
 class OwnRunner:
@@ -34,7 +37,10 @@ class OwnRunner:
         """Return when something accepts connections; raises `RunnerAway` with the reason."""
         if accepts(self._socket):
             return
-        process = self._spawn()
+        try:
+            process = self._spawn()
+        except OSError as error:  # no process or descriptor left, a log that cannot be opened
+            raise RunnerAway(f"the runner cannot be started: {error}") from None
         deadline = asyncio.get_running_loop().time() + UP_S_MAX
         while not accepts(self._socket):
             if process.poll() is not None:
@@ -52,9 +58,12 @@ class OwnRunner:
             "--state-dir", str(self._state_dir), "--scripts-dir", str(self._scripts_dir),
             "--socket", str(self._socket),
         ]  # fmt: skip
-        environment = {key: value for key, value in os.environ.items() if key != "NOTIFY_SOCKET"}
+        environment = {key: value for key, value in os.environ.items() if key not in NOT_ITS}
         environment["AGENT_MAX_PARALLEL"] = str(self._parallel_max)
-        with self._log_path().open("ab") as log:
+        log_path = self._log_path()
+        if log_path.exists() and log_path.stat().st_size > LOG_BYTES_MAX:
+            log_path.replace(log_path.with_name("runner.log.old"))
+        with log_path.open("ab") as log:
             return subprocess.Popen(
                 command,
                 stdin=subprocess.DEVNULL,
@@ -74,11 +83,14 @@ async def nothing_to_ensure() -> None:
 
 
 def accepts(path: Path) -> bool:
-    """Whether somebody listens on the socket."""
+    """Whether somebody listens on the socket. Never waits: one that hangs has a full backlog."""
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_CLOEXEC) as sock:
+        sock.setblocking(False)
         try:
             with socket_address(path) as address:
                 sock.connect(address)
+        except BlockingIOError:
+            return True
         except OSError:
             return False
         return True

@@ -40,7 +40,7 @@ SETTINGS: Mapping[str, Setting] = {
     "core": Setting(as_url, None, "the core's URL; none: the node works alone"),
     "enroll_token": Setting(as_text, None, "single-use token, needed once"),
     "listen": Setting(as_listen, None, "HOST:PORT for the API besides the Unix socket"),
-    "max_parallel": Setting(as_count(1, 1024), 8, "how many parallel kinds run at once"),
+    "max_parallel": Setting(as_count(1, 128), 8, "how many parallel kinds run at once"),
     "max_queued": Setting(as_count(1, 10**7), 10_000, "bound on due actions submitted here"),
     "max_pending": Setting(as_count(1, 10**8), 1_000_000, "bound on future actions"),
     "keep_days": Setting(as_count(1, 3650), RETENTION_DAYS_DEFAULT, "age of pruned actions"),

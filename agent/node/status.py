@@ -25,16 +25,16 @@ class Status:
         self._clock = clock
         self._version = version
         self._started_at = clock.now()
+        self._started_s = clock.monotonic()
 
     def view(self, stored: Stored) -> dict[str, Any]:
         """All of it."""
-        now = self._clock.now()
         return stored_view(stored) | {
             "daemon": "running",
             "version": self._version,
             "pid": os.getpid(),
             "started_at": format_instant(self._started_at),
-            "uptime_s": round((now - self._started_at).total_seconds(), 3),
+            "uptime_s": round(self._clock.monotonic() - self._started_s, 3),
             "running": [
                 {
                     "id": action.definition.id,

@@ -9,6 +9,7 @@ PROTOCOLS = (1,)
 # -- the socket -----------------------------------------------------------------------------
 LINE_BYTES_MAX = 262_144  # docs/runner-protocol.md, Frames
 CONNECTIONS_MAX = 16  # agentd needs one; the rest is for people and for a restart's overlap
+ACCEPT_AGAIN_S = 1.0  # after descriptors or memory ran out
 SEND_BUFFER_SOFT_BYTES = 262_144  # above it no further request of that client is read
 SEND_BUFFER_HARD_BYTES = 1_048_576  # above it (notices that nobody reads) the client is cut off
 REQUESTS_PER_TURN = 64  # so that one talkative client does not hold up the others

@@ -12,7 +12,7 @@ import struct
 from typing import Any
 
 from agent.runner.connection import Connection
-from agent.runner.limits import CONNECTIONS_MAX, SOCKET_PATH_BYTES_MAX
+from agent.runner.limits import ACCEPT_AGAIN_S, CONNECTIONS_MAX, SOCKET_PATH_BYTES_MAX
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -140,9 +140,13 @@ class Server:
     def _accept(self, _events: int) -> None:
         try:
             peer, _ = self._listener.accept()
+        except BlockingIOError:
+            return
         except OSError as error:
-            if not isinstance(error, BlockingIOError):
-                self._journal.write("accept_failed", error=error.strerror)
+            self._journal.write("accept_failed", error=error.strerror)
+            # It stays readable: looking again at once would be a loop that fills the log.
+            self._loop.forget(self._listener.fileno())
+            self._loop.call_in(ACCEPT_AGAIN_S, self._listen_again)
             return
         uid = _peer_uid(peer)
         if uid not in self._allowed_uids:
@@ -156,6 +160,10 @@ class Server:
         self.was_visited = True
         self.connections.add(Connection(self._loop, peer, self._on_line, self._closed))
         self._on_change()
+
+    def _listen_again(self) -> None:
+        if self._listener.fileno() >= 0:
+            self._loop.watch(self._listener.fileno(), self._accept)
 
     def _closed(self, connection: Connection) -> None:
         self.connections.discard(connection)

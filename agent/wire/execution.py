@@ -7,15 +7,14 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from agent.domain.action import Action
+from agent.domain.action import ERROR_CHARS_MAX, Action
 from agent.domain.errors import Fault, InvalidDocument
 from agent.domain.instants import maybe_format
 from agent.domain.lifecycle import ExecutionStatus
 from agent.wire import fields as f
 from agent.wire.fields import Field, read_fields
 
-ERROR_CHARS_MAX = 4096
-OUTPUT_BYTES_MAX = 16 * 1024  # the 4 KiB tail as base64, with sizes
+OUTPUT_BYTES_MAX = 32 * 1024  # the 4 KiB tail, each byte an escape of six in the worst case, sizes
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -12,15 +12,18 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
+from itertools import islice
 from typing import Any, TypeVar
 
-from agent.domain.errors import Fault, InvalidDocument, shown
+from agent.domain.errors import FAULTS_SHOWN_MAX, Fault, InvalidDocument, shown
 from agent.domain.ids import is_id, is_kind
 from agent.domain.instants import from_unix, parse_instant
 from agent.wire import strict_json
 
 Reader = Callable[[Any], Any]
 E = TypeVar("E", bound=StrEnum)
+
+NAME_CHARS_MAX = 64  # of an unknown member, in the fault that names it
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,6 +54,21 @@ def read_fields(
         except ValueError as error:
             faults.append(Fault(place, str(error)))
     return values, faults
+
+
+def read_closed(document: Any, fields: Mapping[str, Field]) -> dict[str, Any]:
+    """The values of an object that may have these members only. Raises `InvalidDocument`."""
+    if not isinstance(document, dict):
+        raise InvalidDocument([Fault("", f"must be an object, not {shown(document)}")])
+    values, faults = read_fields(document, fields)
+    unknown = (key for key in document if key not in fields)
+    faults += [
+        Fault(name, f"is not known here{nearest(name, fields)}")
+        for name in (key[:NAME_CHARS_MAX] for key in islice(unknown, FAULTS_SHOWN_MAX))
+    ]
+    if faults:
+        raise InvalidDocument(faults)
+    return values
 
 
 def nearest(word: str, known: Iterable[str]) -> str:

@@ -7,7 +7,7 @@ one, so that a bad item is refused alone.
 
 from __future__ import annotations
 
-from typing import Any, TypeVar
+from typing import Any, ClassVar, TypeVar
 
 import msgspec
 
@@ -37,7 +37,9 @@ REQUEST_TYPES = frozenset({"send_state", "cancel_local", "approve_local", "rejec
 
 
 class Message(msgspec.Struct, kw_only=True, omit_defaults=False):
-    """Base of the envelopes."""
+    """Base of the envelopes. `ITEMS` names the list whose items stand or fall alone."""
+
+    ITEMS: ClassVar[str] = ""
 
 
 class Enroll(Message):
@@ -71,7 +73,12 @@ class Request(Message):
 
 
 class PullAnswer(Message):
-    """`GET /v1/agents/{agent}/actions`. `actions` are definitions, each with its own faults."""
+    """`GET /v1/agents/{agent}/actions`. `actions` are definitions, each with its own faults.
+
+    One that no strict decoder takes is a `strict_json.BadItem`.
+    """
+
+    ITEMS: ClassVar[str] = "actions"
 
     cursor: str
     full: bool = False
@@ -149,7 +156,9 @@ class BadMessage(AgentError):
 
 def decode_message(data: bytes, message: type[M]) -> M:
     """Bytes → message. Raises `NotJson` or `BadMessage`, each with what is wrong."""
-    return convert_message(strict_json.decode(data), message)
+    items = message.ITEMS if issubclass(message, Message) else ""
+    document = strict_json.decode_items(data, items) if items else strict_json.decode(data)
+    return convert_message(document, message)
 
 
 def convert_message(document: Any, message: type[M]) -> M:

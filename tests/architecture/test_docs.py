@@ -37,7 +37,7 @@ def section(page: Path, heading: str) -> str:
 def constants(source: Path) -> list[str]:
     """The strings that a module of names assigns."""
     return [
-        node.value.value
+        str(node.value.value)
         for node in ast.parse(source.read_text()).body
         if isinstance(node, ast.Assign) and isinstance(node.value, ast.Constant)
     ]

@@ -666,6 +666,17 @@ async def test_a_waiting_poll_of_a_superseded_instance_ends(backend: Backend) ->
 
 
 @scenario
+async def test_it_ends_whatever_the_new_instance_says_first(backend: Backend) -> None:
+    node = await ReportingNode.enrolled(backend)
+    await node.pull()
+    waiting = asyncio.create_task(node.pull(20.0))
+    await asyncio.sleep(0.2)
+    clone = ReportingNode(backend, node.id, node.credential)
+    await backend.node(clone.who, {"version": "1"})
+    assert (await rejected(asyncio.wait_for(waiting, 5))).code == "fenced"
+
+
+@scenario
 async def test_an_instance_must_be_named(backend: Backend) -> None:
     node = await ReportingNode.enrolled(backend)
     node.instance = ""

@@ -27,7 +27,7 @@ def main(small: Path) -> None:
     state = small / "state"
     state.mkdir()
     node = NodeProcess(state)
-    node.log = small.parent / "node.log"
+    node.log = small / "node.log"  # what cannot be logged must not stop the work
     try:
         run(node, small)
     finally:

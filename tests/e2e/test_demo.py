@@ -82,12 +82,13 @@ def test_keep_leaves_it_up_and_stop_ends_it(place: Path) -> None:
     try:
         assert demo.returncode == 0, told
         assert f"scripts/demo --stop {kept}" in told
-        command = [Path(sys.executable).parent / "agentctl", "--state-dir", kept / "north"]
+        agentctl = str(Path(sys.executable).parent / "agentctl")
+        command = [agentctl, "--state-dir", str(kept / "north")]
         status = subprocess.run([*command, "status"], capture_output=True, text=True, check=True)
         assert "north: agentd" in status.stdout
     finally:
         stopped = subprocess.run(
-            [*DEMO, "--stop", kept], capture_output=True, text=True, check=False
+            [*DEMO, "--stop", str(kept)], capture_output=True, text=True, check=False
         )
     assert stopped.returncode == 0, stopped
     wait_until(lambda: left(place) == [], 5, lambda: str(left(place)))

@@ -54,6 +54,8 @@ def test_good_and_bad_definitions_mixed(node: NodeProcess, core: ScriptedCore) -
         definition("good"),
         definition("bad", from_date="tomorrow", timeout_s=0),
         {"what": "is this"},
+        definition("big", payload={"seconds": 2**64}),
+        definition("far", from_date="9999-12-31T00:00:00Z", start_deadline_s=1e6),
         definition("strange", kind="slep"),
     )
     core.wait_for_status("good", "FINISHED")
@@ -61,9 +63,9 @@ def test_good_and_bad_definitions_mixed(node: NodeProcess, core: ScriptedCore) -
     assert strange["reason"] == "unknown_kind"
     assert "did you mean 'sleep'" in strange["execution"]["error"]
     refused = [event for event in core.events if event["type"] == "definition_refused"]
-    assert [event["action_id"] for event in refused] == ["bad", None]
+    assert [event["action_id"] for event in refused] == ["bad", None, "big"]
     assert {fault["path"] for fault in refused[0]["faults"]} == {"from_date", "timeout_s"}
-    assert node.status()["refused_definitions"] == 2
+    assert node.status()["refused_definitions"] == 3
 
 
 def html(handler: Handler) -> None:
@@ -75,7 +77,7 @@ def redirect(handler: Handler) -> None:
 
 
 def not_a_number(handler: Handler) -> None:
-    handler.raw(b'{"cursor": "x.1.m", "actions": [NaN]}')
+    handler.raw(b'{"cursor": NaN, "actions": []}')
 
 
 def twice(handler: Handler) -> None:
@@ -197,6 +199,20 @@ def test_offline_it_runs_on_time_and_reports_later_in_order_and_once(
         assert len(marks) == len(set(marks))
         assert [event["seq"] for event in core.events] == list(range(1, len(marks) + 1))
         wait_until(lambda: node.status()["core"]["outbox"] == 0, 10, "not acknowledged")
+
+
+def test_a_credential_that_cannot_be_read_leaves_the_node_running(
+    make_node: MakeNode, core: ScriptedCore
+) -> None:
+    node = make_node(core=core.url, token="once")
+    (node.state_dir / "credential").write_text("")
+    node.start()
+    wait_until(
+        lambda: "credential cannot be used" in (node.status()["core"]["problem"] or ""),
+        10,
+        "not told",
+    )
+    assert node.wait_status(node.run("tiny"))["execution_status"] == "FINISHED"
 
 
 def _rss_mb(node: NodeProcess) -> float:

@@ -22,6 +22,7 @@ from agent.node.ports import (
     OutputChunk,
     Progress,
     RunKey,
+    RunnerOvertaken,
     RunnerRefused,
     RunStatus,
     StartRequest,
@@ -136,9 +137,7 @@ class FakeRunner:
     def check_generation(self, generation: int) -> None:
         """Refuse who was overtaken."""
         if generation < self.generation:
-            raise RunnerRefused(
-                "stale_generation", f"generation {generation} was overtaken by {self.generation}"
-            )
+            raise RunnerOvertaken(f"generation {generation} was overtaken by {self.generation}")
 
     def start(self, request: StartRequest) -> RunStatus:
         """Start it, once."""
@@ -184,7 +183,7 @@ class FakeRunner:
         """Remove what does not run."""
         for key in keys:
             if key not in self._processes:
-                self.runs.pop(tuple(key), None)
+                self.runs.pop(key, None)
 
     def kinds(self, known: str | None) -> Catalogue | None:
         """The catalogue, or None if it is the known one."""
@@ -197,9 +196,7 @@ class FakeRunner:
         data = whole[offset : offset + limit]
         end = offset + len(data)
         done = end >= len(whole) and (key.row, key.start_no) not in self._processes
-        return OutputChunk(
-            offset=offset, data=data, next_offset=end, total=len(whole), done=done
-        )
+        return OutputChunk(offset=offset, data=data, next_offset=end, total=len(whole), done=done)
 
     def progress(self, keys: Sequence[RunKey]) -> dict[int, Progress]:
         """Scripts here say nothing."""
@@ -221,9 +218,7 @@ class FakeRunner:
             raise RunnerRefused("conflict", f"run {key.row}.{key.start_no} belongs to {run.key.id}")
         process = self._processes.get((key.row, key.start_no))
         if process is not None:
-            return RunStatus(
-                state=RunState.RUNNING, started_at=process.started_at, pid=process.pid
-            )
+            return RunStatus(state=RunState.RUNNING, started_at=process.started_at, pid=process.pid)
         if run.record is not None:
             return RunStatus(state=RunState.EXITED, record=run.record)
         return RunStatus(state=RunState.NEVER_STARTED if run.tombstone else RunState.UNKNOWN)
@@ -252,8 +247,8 @@ class FakeRunner:
         bound = self.catalogue.kinds[request.kind].timeout_s
         timeouts = [limit for limit in (request.timeout_s, bound) if limit is not None]
         if timeouts:
-            stop = (self._stop, process, "timeout", request.grace_s)
-            process.timers.append(after(min(timeouts), *stop))
+            grace_s = request.grace_s
+            process.timers.append(after(min(timeouts), self._stop, process, "timeout", grace_s))
         self._set_window(process, request.stop_at)
 
     def _set_window(self, process: Process, stop_at: datetime | None) -> None:
@@ -285,9 +280,7 @@ class FakeRunner:
             process.kill.cancel()
         process.kill = self._loop.call_at(kill_s, self._ends, process, None, SIGKILL)
 
-    def _ends(
-        self, process: Process, code: int | None = None, number: int | None = None
-    ) -> None:
+    def _ends(self, process: Process, code: int | None = None, number: int | None = None) -> None:
         by_itself = code is None and number is None
         if by_itself:
             code = process.behaviour.code

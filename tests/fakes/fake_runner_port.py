@@ -28,24 +28,28 @@ from tests.fakes.inline_node_store import STEP_S, at_once
 from tests.fakes.virtual_loop import Life
 
 
-def always() -> bool:
+def soon() -> float | None:
     """What is on its way when the connection breaks arrives all the same."""
-    return True
+    return 0.0
 
 
 class FakeRunnerPort:
-    """One `agentd`'s way to the runner. `arrives` decides about requests of a broken connection."""
+    """One `agentd`'s way to the runner.
+
+    `late_s` decides about requests of a broken connection: how much later they arrive (a runner
+    that hung reads them after those of the next connection), or None: never.
+    """
 
     def __init__(
         self,
         runner: FakeRunner,
         pause_s: Callable[[], float] = at_once,
-        arrives: Callable[[], bool] = always,
+        late_s: Callable[[], float | None] = soon,
         life: Life | None = None,
     ) -> None:
         self._runner = runner
         self._pause_s = pause_s
-        self._arrives = arrives
+        self._late_s = late_s
         self._life = life
         self._loop = asyncio.get_running_loop()
         self._connection: _Connection | None = None
@@ -143,9 +147,7 @@ class _Connection:
         self._there_s = self._back_s = 0.0
         self._open = True
 
-    async def ask(
-        self, operation: Callable[[FakeRunner], Any], *, greets: bool = False
-    ) -> Any:
+    async def ask(self, operation: Callable[[FakeRunner], Any], *, greets: bool = False) -> Any:
         """Send, and wait for the answer."""
         future: asyncio.Future[Any] = self._port._loop.create_future()
         self._waiting[future] = None
@@ -164,7 +166,15 @@ class _Connection:
         if not self._runner.up or self._runner.boot != self._boot:
             self.break_off(tell=True)
             return
-        if (not self._open or self._is_dead()) and (greets or not self._port._arrives()):
+        if not self._open or self._is_dead():
+            late_s = None if greets else self._port._late_s()
+            if late_s is not None:
+                self._port._loop.call_later(late_s, self._execute, operation, future)
+            return
+        self._execute(operation, future)
+
+    def _execute(self, operation: Callable[[FakeRunner], Any], future: asyncio.Future[Any]) -> None:
+        if not self._runner.up or self._runner.boot != self._boot:
             return
         try:
             self._runner.check_generation(self._generation)

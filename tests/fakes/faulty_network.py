@@ -136,7 +136,10 @@ class NetworkCore:
     async def enroll(self, token: str, nonce: str, agent_id: str | None) -> Enrolled:
         """Exchange a single-use token for a credential."""
         message = Enroll(token=token, nonce=nonce, agent_id=agent_id, version=VERSION)
-        return await self._send("enroll", lambda it: it.protocol.enroll(message), Enrolled)
+        answer: Enrolled = await self._send(
+            "enroll", lambda it: it.protocol.enroll(message), Enrolled
+        )
+        return answer
 
     async def pull(self, cursor: str, wait_s: float) -> PullAnswer:
         """Definitions and requests after `cursor`."""
@@ -152,14 +155,18 @@ class NetworkCore:
             watch("pull_answered", cursor=answer.cursor, full=answer.full, definitions=told)
             return answer
 
-        return await self._send("pull", self._known(call), PullAnswer, polls=wait_s > 0)
+        answer: PullAnswer = await self._send(
+            "pull", self._known(call), PullAnswer, polls=wait_s > 0
+        )
+        return answer
 
     async def push_events(self, push: EventsPush) -> EventsAck:
         """Hand over events."""
         push = _through_the_wire(push, EventsPush)
         me = (self._agent_id, self._instance)
         call = self._known(lambda it: it.protocol.push_events(*me, push))
-        return await self._send("events", call, EventsAck)
+        answer: EventsAck = await self._send("events", call, EventsAck)
+        return answer
 
     async def put_state(self, push: StatePush) -> None:
         """Hand over (a part of) everything this node has."""

@@ -165,7 +165,7 @@ class SimCore:
             raise as_seen_by_a_node(error) from None
         except AgentError:
             raise
-        except Exception as error:  # noqa: BLE001  (a 500, and a bug that the checker reports)
+        except Exception as error:
             self._watch("core_bug", error=repr(error))
             raise CoreUnreachable(f"500: {error!r}") from error
 

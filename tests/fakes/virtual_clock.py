@@ -1,4 +1,4 @@
-"""Clock and alarm over a loop's time, for the virtual one: wall time is a start plus virtual time."""
+"""Clock and alarm over a loop's time: wall time is a start plus virtual time."""
 
 from __future__ import annotations
 

@@ -18,9 +18,7 @@ BACKUPS_KEPT = 3
 class Breaker:
     """Strikes, and repairs after the fault's time or at the end of all faults."""
 
-    def __init__(
-        self, core: SimCore, nodes: Mapping[str, SimNode], seen: Observations
-    ) -> None:
+    def __init__(self, core: SimCore, nodes: Mapping[str, SimNode], seen: Observations) -> None:
         self._core = core
         self._nodes = nodes
         self._seen = seen

@@ -97,6 +97,10 @@ class SimNode:
         """Note something about this node."""
         self._observations.note(what, self.name, **values)
 
+    def late_s(self) -> float | None:
+        """Whether and when a request of a broken connection reaches the runner."""
+        return self.rng.choice((None, 0.0, self.rng.uniform(0.0, 8.0)))
+
     def boot(self) -> None:
         """Start `agentd`, unless it runs."""
         if self.daemon is None:
@@ -117,7 +121,7 @@ class SimNode:
         if self.daemon is not None:
             self.daemon.port.break_connection()
 
-    def fill_disk(self, full: bool) -> None:  # noqa: FBT001
+    def fill_disk(self, full: bool) -> None:
         """No commit succeeds while it is full."""
         self.disk_full = full
         if self.daemon is not None:
@@ -141,9 +145,7 @@ class Agentd:
         self.log = TraceLog(node.watch)
         self.store = InlineNodeStore(node.connection, node.store_pause_s, self.life)
         self.store.disk_full = node.disk_full
-        self.port = FakeRunnerPort(
-            node.runner, node.runner_pause_s, lambda: node.rng.random() < 0.5, self.life
-        )
+        self.port = FakeRunnerPort(node.runner, node.runner_pause_s, node.late_s, self.life)
         self.kinds = Kinds()
         self.ledger = node.ledger_of(self.random_bits)
         self.state = SyncState(url="sim")
@@ -152,9 +154,7 @@ class Agentd:
 
     async def _live(self) -> None:
         try:
-            meta = await self.store.write(
-                lambda c: open_life(c, self.node.name, self.random_bits)
-            )
+            meta = await self.store.write(lambda c: open_life(c, self.node.name, self.random_bits))
         except StoreUnavailable:
             await asyncio.sleep(BOOT_AGAIN_S)
             self.node.crash()  # a start that fails; the service manager tries again

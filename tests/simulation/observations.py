@@ -14,7 +14,7 @@ from typing import Any
 
 @dataclass(frozen=True, slots=True)
 class Seen:
-    """One observation: when (virtual seconds), on which node ("" for none), what, and its values."""
+    """One observation: when (virtual seconds), on which node ("": none), what, and its values."""
 
     at_s: float
     node: str

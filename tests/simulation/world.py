@@ -72,8 +72,8 @@ class World:
         self.seen = Observations(loop.time)
         self.samples: list[Sample] = []
         self.core = parts.core(
-            VirtualClock(loop), self._rng("core bits").getrandbits, self._pause("core", plan.store_pause_s),
-            self.seen.note,
+            VirtualClock(loop), self._rng("core bits").getrandbits,
+            self._pause("core", plan.store_pause_s), self.seen.note,
         )  # fmt: skip
         self.nodes: Mapping[str, SimNode] = {}
         self._operators = Operators(self.core, self.nodes, self.seen, self._rng("operators"))
@@ -124,6 +124,7 @@ class World:
         await asyncio.sleep(MESSAGES_TRAVEL_S)
         until_s = self._loop.time() + QUIET_WITHIN_S
         while self._loop.time() < until_s:
+            self._help_fenced()
             self._look()
             if self._is_quiet():
                 self.seen.note("quiet")
@@ -131,6 +132,14 @@ class World:
             await asyncio.sleep(LOOK_EVERY_S)
         self.seen.note("never_quiet")
         return False
+
+    def _help_fenced(self) -> None:
+        """A late request of an earlier life can fence the living one; a person restarts it."""
+        for node in self.nodes.values():
+            if node.daemon is not None and node.daemon.state.fenced:
+                node.watch("restarted_because_fenced")
+                node.crash()
+                node.boot()
 
     def connections(self) -> dict[str, sqlite3.Connection]:
         """The nodes' databases."""

@@ -33,6 +33,10 @@ class CoreContext:
         except (OSError, UnicodeDecodeError) as error:
             why = error.strerror if isinstance(error, OSError) else "it is not text"
             raise Failure(USAGE, "no_token", f"the token file {self.token_file}: {why}") from None
+        if not token.isprintable() or " " in token:
+            raise Failure(
+                USAGE, "no_token", f"the token file {self.token_file} does not hold one token"
+            )
         try:
             return ApiClient(self.url, token=token)
         except ValueError as error:

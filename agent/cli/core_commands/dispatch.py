@@ -7,27 +7,18 @@ from typing import Any
 
 import click
 
-from agent.cli.api_client import ApiClient, segment
+from agent.cli.api_client import ApiClient, ApiRefused, Unreachable, segment
 from agent.cli.core_commands.context import CoreContext
 from agent.cli.exits import ACTION_FAILED
 from agent.cli.output import Command, json_option, now, show
 from agent.cli.times import relative
 from agent.cli.values import instant, json_value, span_s, start
+from agent.domain.phase import ENDED
 
 WAIT_FOR_EVER = "forever"
 WAIT_PER_CALL_S = 55.0
-_ENDED = frozenset(
-    {
-        "DONE",
-        "FAILED",
-        "NOT_FINISHED",
-        "NOT_STARTED",
-        "CANCELLED",
-        "REJECTED",
-        "EXPIRED",
-        "LOST",
-    }
-)
+AWAY_S_MAX = 60.0  # so long may a restart of the core take while somebody waits
+AWAY_AGAIN_S = 0.2
 
 
 @click.command("dispatch", cls=Command)
@@ -35,7 +26,7 @@ _ENDED = frozenset(
 @click.option("--node", required=True, help="The node that is to run it.")
 @click.option("--payload", help="JSON, @file, or @- for standard input.")
 @click.option("--metadata", help="JSON, @file, or @-: stored, shown, given to the script.")
-@click.option("--at", help="Not before this date, as 2026-01-15T12:00:00Z.")
+@click.option("--at", help="Not before this date, as 2026-01-15T12:00:00Z or +10m.")
 @click.option("--in", "delay", help="Not before this time from now, as 10s, 5m, 1h30m.")
 @click.option("--until", help="The window's end: not started by then, it will not be.")
 @click.option("--app", "apps", multiple=True, help="Never beside another one of this app.")
@@ -62,7 +53,11 @@ def dispatch(context: click.Context, /, kind: str, wait: str | None, **given: An
     if limit_s is None or given["dry_run"]:
         show(context, outcome, _told(outcome, given["node"]))
         return
-    document = wait_for(client, outcome["action_id"], limit_s)
+    try:
+        document = wait_for(client, outcome["action_id"], limit_s)
+    except BaseException:
+        click.echo(f"corectl: not waiting any more; {outcome['action_id']} goes on", err=True)
+        raise
     show(context, document, ended_line(document))
     if document["phase"] != "DONE":
         context.exit(ACTION_FAILED)
@@ -84,7 +79,7 @@ def _definition(kind: str, given: dict[str, Any]) -> dict[str, Any]:
         "payload": json_value(given["payload"], "--payload"),
         "metadata": json_value(given["metadata"], "--metadata"),
         "from_date": start(given["at"], given["delay"], now()),
-        "to_date": instant(given["until"], "--until"),
+        "to_date": instant(given["until"], "--until", now()),
         "app_names": list(given["apps"]) or None,
         "timeout_s": span_s(given["timeout"], "--timeout"),
         "correlation_id": given["correlation_id"],
@@ -103,21 +98,34 @@ def _told(outcome: dict[str, Any], node: str) -> str:
 
 
 def wait_for(client: ApiClient, action_id: str, limit_s: float) -> dict[str, Any]:
-    """The action once it has ended, or as it is when the time is over."""
+    """The action once it has ended, or as it is when the time is over.
+
+    A restart of the core meanwhile is waited out. Raises as the client does.
+    """
     until_s = time.monotonic() + limit_s
+    away_since: float | None = None
     while True:
         wait_s = max(0.0, min(WAIT_PER_CALL_S, until_s - time.monotonic()))
-        document: dict[str, Any] = client.get(
-            f"/v1/actions/{segment(action_id)}", wait=wait_s, wait_s=wait_s
-        )
-        if document["phase"] in _ENDED or time.monotonic() >= until_s:
+        try:
+            document: dict[str, Any] = client.get(
+                f"/v1/actions/{segment(action_id)}", wait=wait_s, wait_s=wait_s
+            )
+        except (Unreachable, ApiRefused) as error:
+            away_since = away_since or time.monotonic()
+            is_refused = isinstance(error, ApiRefused) and error.status < 500
+            if is_refused or time.monotonic() >= min(away_since + AWAY_S_MAX, until_s):
+                raise
+            time.sleep(AWAY_AGAIN_S)
+            continue
+        away_since = None
+        if document["phase"] in ENDED or time.monotonic() >= until_s:
             return document
 
 
 def ended_line(document: dict[str, Any]) -> str:
     """One line on how it ended, or that it has not."""
     line = f"{document['id']} {document['phase']}"
-    if document["phase"] not in _ENDED:
+    if document["phase"] not in ENDED:
         return f"{line}: it has not ended yet"
     details = [
         f"exit code {document['exit_code']}" if document["exit_code"] is not None else None,

@@ -75,7 +75,7 @@ def _agents_table(listed: list[dict[str, Any]]) -> str:
 def _readable(one: dict[str, Any]) -> str:
     moment = now()
     counts = ", ".join(f"{status} {count}" for status, count in sorted(one["counts"].items()))
-    kinds = ", ".join(kind.get("kind", "?") for kind in one["catalogue"])
+    kinds = ", ".join(str(kind.get("kind", "?")) for kind in one["catalogue"])
     return pairs(
         [
             ("node", one["id"]),

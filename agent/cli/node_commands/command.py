@@ -9,6 +9,7 @@ from typing import Any
 import click
 
 from agent.cli.door import Node
+from agent.cli.exits import told_to_the_shell
 
 
 def node_command(function: Callable[..., None]) -> Callable[..., None]:
@@ -22,6 +23,7 @@ def node_command(function: Callable[..., None]) -> Callable[..., None]:
         node = Node(
             state_dir or before.get("state_dir"), as_json=as_json or bool(before.get("as_json"))
         )
-        function(node, **given)
+        with told_to_the_shell():
+            function(node, **given)
 
     return command

@@ -62,6 +62,8 @@ def _evidence(event: Mapping[str, Any]) -> str:
     duration_s = evidence.pop("duration_s", None)
     if evidence.get("failure") == event["reason"]:
         evidence.pop("failure")
+    if evidence.get("failures") == 1:
+        evidence.pop("failures")  # only a second one says anything
     parts += [f"{key} {value}" for key, value in evidence.items()]
     if duration_s is not None:
         parts.append(f"ran {span(duration_s)}")

@@ -19,11 +19,11 @@ from agent.core.occasion import Occasion
 from agent.core.store.port import AnyRow
 from agent.core.store.schema import actions
 from agent.domain.definition import Owner
-from agent.domain.errors import Fault, InvalidDocument, Refused, shown
+from agent.domain.errors import Refused, shown
 from agent.domain.instants import format_instant
 from agent.domain.lifecycle import ExecutionStatus, is_final
 from agent.wire import fields as f
-from agent.wire.fields import Field, nearest, read_fields
+from agent.wire.fields import Field, read_closed
 from agent.wire.strict_json import encode_text
 
 REFUSE, STOP = "refuse", "stop"
@@ -49,17 +49,7 @@ class Cancel:
 
 def read_cancel(document: Any, by: str) -> Cancel:
     """Raises `InvalidDocument` with every fault."""
-    if not isinstance(document, dict):
-        raise InvalidDocument([Fault("", f"must be an object, not {shown(document)}")])
-    values, faults = read_fields(document, _BODY)
-    faults += [
-        Fault(key, f"is not known here{nearest(key, _BODY)}")
-        for key in document
-        if key not in _BODY
-    ]
-    if faults:
-        raise InvalidDocument(faults)
-    return Cancel(by=by, **values)
+    return Cancel(by=by, **read_closed(document, _BODY))
 
 
 def cancel(connection: Connection, occasion: Occasion, row: AnyRow, asked: Cancel) -> None:

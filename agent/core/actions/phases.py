@@ -21,20 +21,6 @@ from agent.domain.phase import Phase, phase_of
 _S = ExecutionStatus
 _CANCELS = [Reason.WITHDRAWN.value, Reason.CANCELLED_ON_NODE.value]
 _OPEN = [_S.NULL.value, _S.STARTED.value]
-ENDED = frozenset(
-    {
-        Phase.DONE,
-        Phase.FAILED,
-        Phase.NOT_FINISHED,
-        Phase.NOT_STARTED,
-        Phase.CANCELLED,
-        Phase.REJECTED,
-        Phase.EXPIRED,
-        Phase.LOST,
-    }
-)
-"""Nothing more is to be expected, as far as anybody knows."""
-
 STATUSES_OF: Mapping[Phase, tuple[ExecutionStatus, ...]] = {
     Phase.SCHEDULED: (_S.NULL,),
     Phase.QUEUED: (_S.NULL,),

@@ -10,12 +10,12 @@ from sqlalchemy.engine import Connection
 from agent.core.actions import cancelling, dispatching, listing
 from agent.core.actions.documents import action_document, execution_document
 from agent.core.actions.listing import ActionRef, Filter
-from agent.core.actions.phases import ENDED, phase_at_core
+from agent.core.actions.phases import phase_at_core
 from agent.core.occasion import Occasion
 from agent.core.store.port import AnyRow, Store
 from agent.core.wakeups import EVENTS, Wakeups, action_topic, agent_topic
 from agent.domain.ids import RandomBits
-from agent.domain.phase import Phase
+from agent.domain.phase import ENDED, Phase
 from agent.infra.clock import Clock
 
 WAIT_S_MAX = 60.0

@@ -14,7 +14,7 @@ from agent.core.nodes.enrolment import EnrolmentRefused
 from agent.core.nodes.events import EventsRefused
 from agent.core.nodes.protocol import WAIT_S_MAX, NodeProtocol
 from agent.domain.errors import Refused, shown
-from agent.infra.asgi import Query, answer, bearer_token, read_message
+from agent.infra.asgi import Query, answer, bearer_token, read_message, unless_gone
 from agent.wire.messages import (
     INSTANCE_HEADER,
     PROTOCOL,
@@ -25,6 +25,7 @@ from agent.wire.messages import (
     StatePush,
 )
 
+ENROLL_BYTES_MAX = 16 * 1024  # whoever sends it has shown nothing yet: it must not cost much
 _HEADERS = {PROTOCOL_HEADER: str(PROTOCOL)}
 
 
@@ -48,7 +49,7 @@ class NodeRoutes:
     async def enroll(self, request: Request) -> Response:
         """Token in, credential out."""
         _require_version(request)
-        message = await read_message(request, Enroll)
+        message = await read_message(request, Enroll, ENROLL_BYTES_MAX)
         try:
             enrolled = await self._protocol.enroll(message)
         except EnrolmentRefused as error:
@@ -70,7 +71,9 @@ class NodeRoutes:
         wait_s = query.seconds("wait", 0.0, WAIT_S_MAX)
         query.finish()
         try:
-            found = await self._protocol.pull(agent_id, instance, cursor, wait_s)
+            found = await unless_gone(
+                request, self._protocol.pull(agent_id, instance, cursor, wait_s)
+            )
         except Fenced:
             self._log.warning(log_events.NODE_FENCED, node=agent_id, instance=instance)
             raise

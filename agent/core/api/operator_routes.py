@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import BaseRoute, Route
@@ -14,13 +12,19 @@ from agent.core.admin import Admins
 from agent.core.nodes.enrolment import TTL_S_DEFAULT, TTL_S_MAX
 from agent.core.nodes.roster import Roster
 from agent.domain.definition import Owner
-from agent.domain.errors import Fault, InvalidDocument, shown
 from agent.domain.lifecycle import ExecutionStatus
 from agent.domain.phase import Phase
-from agent.infra.asgi import Query, answer, bearer_token, read_json, read_optional_json
+from agent.infra.asgi import (
+    Query,
+    answer,
+    bearer_token,
+    read_json,
+    read_optional_json,
+    unless_gone,
+)
 from agent.version import VERSION
 from agent.wire import fields as f
-from agent.wire.fields import Field, nearest, read_fields
+from agent.wire.fields import Field, read_closed
 
 AFTER_MAX = 2**53
 _TOKEN_BODY = {"node": Field(f.action_id), "ttl_s": Field(f.number(1, TTL_S_MAX))}
@@ -92,7 +96,7 @@ class OperatorRoutes:
         ref = _ref(request, query)
         wait_s = query.seconds("wait", 0.0, WAIT_S_MAX)
         query.finish()
-        return answer(await self._dispatch.wait(ref, wait_s))
+        return answer(await unless_gone(request, self._dispatch.wait(ref, wait_s)))
 
     async def history(self, request: Request) -> Response:
         """What happened to it."""
@@ -125,17 +129,20 @@ class OperatorRoutes:
     async def get_agent(self, request: Request) -> Response:
         """One node with its catalogue."""
         self._who(request)
+        Query(request).finish()
         return answer(await self._roster.get(request.path_params["agent"]))
 
     async def nudge(self, request: Request) -> Response:
         """Ask the node for everything."""
         by = self._who(request)
+        Query(request).finish()
         return answer(await self._roster.nudge(request.path_params["agent"], by))
 
     async def create_token(self, request: Request) -> Response:
         """A single-use token; this answer is the only place where it can be read."""
         self._who(request)
-        values = _read_token_body(await read_optional_json(request))
+        Query(request).finish()
+        values = read_closed(await read_optional_json(request), _TOKEN_BODY)
         made = await self._roster.create_token(
             values.get("node"), values.get("ttl_s", TTL_S_DEFAULT)
         )
@@ -149,7 +156,7 @@ class OperatorRoutes:
         limit = query.whole("limit", LIMIT_DEFAULT, 1, LIMIT_MAX)
         wait_s = query.seconds("wait", 0.0, WAIT_S_MAX)
         query.finish()
-        return answer(await self._dispatch.events(after, limit, wait_s))
+        return answer(await unless_gone(request, self._dispatch.events(after, limit, wait_s)))
 
 
 def _ref(request: Request, query: Query) -> ActionRef:
@@ -158,17 +165,3 @@ def _ref(request: Request, query: Query) -> ActionRef:
         node=query.text("node"),
         owner=query.one_of("owner", [owner.value for owner in Owner]),
     )
-
-
-def _read_token_body(document: Any) -> dict[str, Any]:
-    if not isinstance(document, dict):
-        raise InvalidDocument([Fault("", f"must be an object, not {shown(document)}")])
-    values, faults = read_fields(document, _TOKEN_BODY)
-    faults += [
-        Fault(key, f"is not known here{nearest(key, _TOKEN_BODY)}")
-        for key in document
-        if key not in _TOKEN_BODY
-    ]
-    if faults:
-        raise InvalidDocument(faults)
-    return values

@@ -66,11 +66,16 @@ def may_speak(connection: Connection, agent: AnyRow, instance: str) -> bool:
     return False
 
 
-def admit(connection: Connection, occasion: Occasion, agent_id: str, instance: str) -> AnyRow:
-    """The agent, with `instance` as the one that speaks; inside a write. Raises `Fenced`."""
+def admit(
+    connection: Connection, occasion: Occasion, agent_id: str, instance: str
+) -> tuple[AnyRow, bool]:
+    """The agent, with `instance` as the one that speaks, and whether it has just taken over.
+
+    Inside a write. Raises `Fenced`.
+    """
     agent = agent_row(connection, agent_id)
     if may_speak(connection, agent, instance):
-        return agent
+        return agent, False
     if agent.instance is not None:
         supersede(connection, occasion, agent_id, INSTANCE, agent.instance)
     connection.execute(
@@ -80,7 +85,7 @@ def admit(connection: Connection, occasion: Occasion, agent_id: str, instance: s
     )
     body: dict[str, Any] = {"instance": instance, "previous": agent.instance}
     journal.append(connection, occasion, agent_id, journal.INSTANCE_CHANGED, body=body)
-    return agent_row(connection, agent_id)
+    return agent_row(connection, agent_id), True
 
 
 def was_superseded(connection: Connection, agent_id: str, what: str, value: str) -> bool:

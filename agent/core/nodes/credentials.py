@@ -50,16 +50,21 @@ class Credentials:
     async def _look_up(self, digest: str, occasion: Occasion) -> str:
         found = await self._store.read(lambda connection: _row(connection, digest))
         if found is None or not matches(found.digest, [digest]):
-            raise Refused(
-                "unauthorized", "this credential is not known here; the node must be enrolled anew"
-            )
+            raise _unknown()
         agent_id = str(found.agent_id)
         if found.used_at is None:
-            await self._store.write(
+            if not await self._store.write(
                 lambda connection: first_use(connection, occasion, digest, agent_id)
-            )
+            ):
+                raise _unknown()
             self.forget()
         return agent_id
+
+
+def _unknown() -> Refused:
+    return Refused(
+        "unauthorized", "this credential is not known here; the node must be enrolled anew"
+    )
 
 
 def _row(connection: Connection, digest: str) -> AnyRow | None:

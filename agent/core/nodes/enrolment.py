@@ -161,13 +161,22 @@ def _bring_in(connection: Connection, occasion: Occasion, agent_id: str, message
     journal.append(connection, occasion, agent_id, journal.ENROLLED, body=body)
 
 
-def first_use(connection: Connection, occasion: Occasion, digest: str, agent_id: str) -> None:
-    """The credential works: from now on it is the only one of its node."""
-    connection.execute(
-        update(credentials).where(credentials.c.digest == digest).values(used_at=occasion.now)
+def first_use(connection: Connection, occasion: Occasion, digest: str, agent_id: str) -> bool:
+    """The credential works: from now on it is the only one of its node.
+
+    False, and nothing changed, if the first use of another one has revoked it meanwhile.
+    """
+    used = connection.execute(
+        update(credentials)
+        .where(credentials.c.digest == digest)
+        .values(used_at=occasion.now)
+        .returning(credentials.c.digest)
     )
+    if used.first() is None:
+        return False
     connection.execute(
         delete(credentials).where(
             credentials.c.agent_id == agent_id, credentials.c.digest != digest
         )
     )
+    return True

@@ -12,6 +12,7 @@ from typing import Any
 
 from sqlalchemy import bindparam, insert, select, update
 from sqlalchemy.engine import Connection
+from sqlalchemy.exc import IntegrityError
 
 from agent.core import journal
 from agent.core.nodes.incoming import Incoming, Unplaceable, read_event
@@ -92,14 +93,15 @@ def take_in_order(
     """The events to store, the number reached, and why the rest is not taken. Pure.
 
     A gap covers `first` to `last`; one that lies behind is a node's fold of what is stored here.
-    Raises `EventsRefused` (forked) when a known number comes with an unknown mark.
+    Raises `EventsRefused`: forked, when a known number comes with an unknown mark; bad_events,
+    when one mark names two events of the push.
     """
     fresh: list[Incoming] = []
-    seen = set(known_marks)
+    taken: dict[str, int] = {}
     for event in batch:
         expected = event_seq + 1
         if event.seq < expected:
-            if event.mark not in seen and event.type != GAP:
+            if event.mark not in known_marks and event.mark not in taken and event.type != GAP:
                 raise EventsRefused(
                     ERROR_FORKED,
                     f"event {event.seq} is another one here; take a new agent_epoch, send the "
@@ -115,17 +117,25 @@ def take_in_order(
                 acked=event_seq,
             )
             return fresh, event_seq, refusal
-        if event.mark not in seen:
+        if event.mark in taken:
+            raise _mark_used_twice(f"{taken[event.mark]} and {event.seq} of this push")
+        if event.mark not in known_marks:
             fresh.append(event)
-            seen.add(event.mark)
+            taken[event.mark] = event.seq
         event_seq = event.seq
     return fresh, event_seq, None
+
+
+def _mark_used_twice(where: str) -> EventsRefused:
+    return EventsRefused(
+        "bad_events", f"one mark stands for two events, {where}; draw marks at random"
+    )
 
 
 def apply_events(
     connection: Connection, occasion: Occasion, agent: AnyRow, batch: Batch
 ) -> Receipt:
-    """Store the push. Raises `EventsRefused` (forked); then nothing changed."""
+    """Store the push. Raises `EventsRefused` (forked, bad_events); then nothing changed."""
     if agent.agent_epoch != batch.agent_epoch:
         raise EventsRefused(
             ERROR_FORKED,
@@ -185,7 +195,10 @@ def _store(
                     occasion, agent.id, journal.FOUND, found.id, {"status": found.status}
                 )
             )
-    connection.execute(insert(events), rows)
+    try:
+        connection.execute(insert(events), rows)
+    except IntegrityError:  # the one that was not looked for: of an event that lies far behind
+        raise _mark_used_twice("one of this push and one that is stored") from None
     return records.save() | {event.action_id for event in fresh if event.action_id}
 
 

@@ -7,7 +7,7 @@ connection, with the time and randomness of one `Occasion`. Waiting is on the ev
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Iterable
+from collections.abc import Awaitable, Callable, Iterable
 from typing import TypeVar
 
 from sqlalchemy import update
@@ -22,7 +22,7 @@ from agent.core.nodes.page import changes_page, full_page
 from agent.core.nodes.state import apply_state, require_sound
 from agent.core.nodes.stream import acknowledge, fork, mark_at, stream_of
 from agent.core.occasion import Occasion
-from agent.core.store.port import Store
+from agent.core.store.port import AnyRow, Store
 from agent.core.store.schema import agents
 from agent.core.wakeups import EVENTS, Topic, Wakeups, action_topic, agent_topic
 from agent.domain.ids import RandomBits
@@ -100,21 +100,19 @@ class NodeProtocol:
             if answer is not None:
                 await self._note_seen(agent_id, occasion)
                 return answer
-            await self._store.write(
-                lambda c, o=occasion: _settle_pull(c, o, agent_id, instance, cursor)  # type: ignore[misc]
-            )
-            self._wakeups.notify([agent_topic(agent_id), EVENTS])
+            # Shielded: who hangs up now must not keep the others from hearing what was committed.
+            await asyncio.shield(self._settle(agent_id, instance, cursor, occasion))
         raise Fenced(agent_id)
+
+    async def _settle(self, agent_id: str, instance: str, cursor: str, occasion: Occasion) -> None:
+        await self._store.write(lambda c: _settle_pull(c, occasion, agent_id, instance, cursor))
+        self._wakeups.notify([agent_topic(agent_id), EVENTS])
 
     async def push_events(self, agent_id: str, instance: str, push: EventsPush) -> EventsAck:
         """Store events. Raises `EventsRefused` (what it says is acked is durable), `Fenced`."""
         batch = read_batch(push)
-        occasion = self._occasion()
-        receipt = await self._guard(
-            agent_id,
-            self._store.write(
-                lambda c: apply_events(c, occasion, admit(c, occasion, agent_id, instance), batch)
-            ),
+        receipt = await self._write_as(
+            agent_id, instance, lambda c, occasion, agent: apply_events(c, occasion, agent, batch)
         )
         if receipt.stored:
             self._notify_actions(receipt.touched)
@@ -125,23 +123,35 @@ class NodeProtocol:
     async def put_state(self, agent_id: str, instance: str, push: StatePush) -> StateAccepted:
         """Take a part of the node's state. Raises `EventsRefused`, `Fenced`."""
         require_sound(push)
-        occasion = self._occasion()
-        receipt = await self._guard(
-            agent_id,
-            self._store.write(
-                lambda c: apply_state(c, occasion, admit(c, occasion, agent_id, instance), push)
-            ),
+        receipt = await self._write_as(
+            agent_id, instance, lambda c, occasion, agent: apply_state(c, occasion, agent, push)
         )
         self._notify_actions(receipt.touched)
         return StateAccepted(faults=plain_faults(tuple(receipt.faults[:50])))
 
     async def put_node(self, agent_id: str, instance: str, report: NodeReport) -> None:
         """Keep what the node says of itself. Raises `Fenced`."""
-        occasion = self._occasion()
-        await self._guard(
-            agent_id,
-            self._store.write(lambda c: _put_node(c, occasion, agent_id, instance, report)),
+        await self._write_as(
+            agent_id, instance, lambda c, occasion, agent: _put_node(c, occasion, agent, report)
         )
+
+    async def _write_as(
+        self,
+        agent_id: str,
+        instance: str,
+        work: Callable[[Connection, Occasion, AnyRow], T],
+    ) -> T:
+        """One write in the name of the node. Raises `Fenced`, and what the work raises."""
+        occasion = self._occasion()
+
+        def write(connection: Connection) -> tuple[bool, T]:
+            agent, took_over = admit(connection, occasion, agent_id, instance)
+            return took_over, work(connection, occasion, agent)
+
+        took_over, result = await self._guard(agent_id, self._store.write(write))
+        if took_over:  # an open poll of the one before ends with that
+            self._wakeups.notify([agent_topic(agent_id), EVENTS])
+        return result
 
     def _notify_actions(self, action_ids: Iterable[str]) -> None:
         topics: list[Topic] = [EVENTS]
@@ -198,7 +208,7 @@ def _settle_pull(
     connection: Connection, occasion: Occasion, agent_id: str, instance: str, text: str
 ) -> None:
     """Take over, acknowledge, or begin a new epoch: whatever the presented cursor demands."""
-    agent = admit(connection, occasion, agent_id, instance)
+    agent, _ = admit(connection, occasion, agent_id, instance)
     cursor = parse_cursor(text)
     if cursor is None:
         return
@@ -211,15 +221,14 @@ def _settle_pull(
 
 
 def _put_node(
-    connection: Connection, occasion: Occasion, agent_id: str, instance: str, report: NodeReport
+    connection: Connection, occasion: Occasion, agent: AnyRow, report: NodeReport
 ) -> None:
-    admit(connection, occasion, agent_id, instance)
     values = {
         "report": encode_text(report),
         "report_at": occasion.now,
         "last_seen_at": occasion.now,
     }
-    _set_agent(connection, agent_id, values)
+    _set_agent(connection, agent.id, values)
 
 
 def _set_agent(connection: Connection, agent_id: str, values: dict[str, object]) -> None:

@@ -1,15 +1,16 @@
 """Everything that is SQLite's own: how to open it, what a transaction begins with, what is durable.
 
 WAL with `synchronous=FULL`, because NORMAL lost half of what was acknowledged in power-cut tests
-(docs/decisions). There is one writing connection per database, held by the lock on the directory:
+(docs/decisions). There is one writing connection per database, held by the locks of `state_dir`:
 SQLite 3.7.0–3.51.2 can corrupt a WAL that two connections write and checkpoint.
 """
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
-from sqlalchemy import Engine, create_engine, event
+from sqlalchemy import URL, Engine, create_engine, event
 from sqlalchemy.pool import StaticPool
 
 from agent.domain.errors import Fault, InvalidDocument, shown
@@ -17,6 +18,8 @@ from agent.domain.errors import Fault, InvalidDocument, shown
 BUSY_TIMEOUT_MS = 10_000
 WAL_PAGES_CHECKPOINT = 4000
 CACHE_KIB = 8 * 1024
+_SCHEME = "sqlite:///"
+_IN_MEMORY = ":memory:"
 
 
 def require_supported(url: str) -> None:
@@ -25,16 +28,26 @@ def require_supported(url: str) -> None:
         raise InvalidDocument(
             [Fault("database", "PostgreSQL is not supported by this version yet; use sqlite:///…")]
         )
-    if not url.startswith("sqlite:///"):
+    if not url.startswith(_SCHEME) or url.removeprefix(_SCHEME) in ("", _IN_MEMORY):
         raise InvalidDocument(
             [Fault("database", f"{shown(url)} is not a database; write sqlite:////path/core.db")]
         )
 
 
+def file_of(url: str) -> Path:
+    """Where the database is: what follows the scheme is a path as it stands, `?` and `%` too."""
+    return Path(url.removeprefix(_SCHEME))
+
+
 def open_engine(url: str, *, writes: bool) -> Engine:
     """An engine whose one connection is used by one thread at a time."""
     # The pool keeps the one connection that a worker thread checks out for its whole life.
-    engine = create_engine(url, connect_args={"check_same_thread": False}, poolclass=StaticPool)
+    engine = create_engine(
+        URL.create("sqlite", database=url.removeprefix(_SCHEME)),
+        connect_args={"check_same_thread": False},
+        poolclass=StaticPool,
+        hide_parameters=True,  # an error's text goes to the log, payloads and digests do not
+    )
     begin = "BEGIN IMMEDIATE" if writes else "BEGIN"
 
     @event.listens_for(engine, "connect")

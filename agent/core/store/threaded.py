@@ -39,10 +39,15 @@ class _Job:
 
 
 class ThreadedStore:
-    """SQLite behind threads. `open`, use from one event loop, `close`."""
+    """SQLite behind threads. `open`, use from one event loop, `close`.
 
-    def __init__(self, url: str) -> None:
+    `on_trouble` is told when commits begin to fail, and why; None when they work again.
+    """
+
+    def __init__(self, url: str, on_trouble: Callable[[str | None], None] | None = None) -> None:
         self._url = url
+        self._on_trouble = on_trouble
+        self._in_trouble = False
         self._writing: SimpleQueue[_Job | None] = SimpleQueue()
         self._reading: SimpleQueue[_Job | None] = SimpleQueue()
         self._threads: list[threading.Thread] = []
@@ -108,11 +113,21 @@ class ThreadedStore:
                 if batch:
                     run(connection, batch)
                     with suppress(RuntimeError):  # the loop is closed: nobody is waiting
+                        if run is _run_batch:
+                            self._loop.call_soon_threadsafe(self._tell_trouble, batch)
                         self._loop.call_soon_threadsafe(_resolve, batch)
                 if last:
                     return
         finally:
             connection.close()
+
+    def _tell_trouble(self, batch: list[_Job]) -> None:
+        """Once when it begins and once when it ends, however many are refused between."""
+        failed = [job.error for job in batch if isinstance(job.error, StoreUnavailable)]
+        if bool(failed) != self._in_trouble:
+            self._in_trouble = bool(failed)
+            if self._on_trouble is not None:
+                self._on_trouble(str(failed[0]) if failed else None)
 
 
 def _next_batch(queue: SimpleQueue[_Job | None], most: int) -> tuple[list[_Job], bool]:

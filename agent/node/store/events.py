@@ -7,12 +7,13 @@ from __future__ import annotations
 
 import json
 import sqlite3
-from collections.abc import Mapping
+from collections.abc import Generator, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
 from agent.domain.instants import format_instant, from_us, to_us
+from agent.node.store.meta import read_meta
 from agent.wire import strict_json
 
 
@@ -64,11 +65,19 @@ def next_seq(connection: sqlite3.Connection) -> int:
 
 def after(connection: sqlite3.Connection, seq: int, limit: int) -> list[Event]:
     """Events with a higher number, in order."""
+    return list(each_after(connection, seq, limit))
+
+
+def each_after(connection: sqlite3.Connection, seq: int, limit: int) -> Generator[Event, None, None]:
+    """As `after`, one by one, for a reader who takes as many bytes as it may."""
     rows = connection.execute(
         "SELECT seq, mark, type, at, body FROM events WHERE seq > ? ORDER BY seq LIMIT ?",
         (seq, limit),
     )
-    return [_from_row(row) for row in rows]
+    try:
+        yield from map(_from_row, rows)
+    finally:
+        rows.close()  # an unfinished read would keep the log from being written back
 
 
 def of_action(connection: sqlite3.Connection, row: int, limit: int) -> list[Event]:
@@ -80,10 +89,18 @@ def of_action(connection: sqlite3.Connection, row: int, limit: int) -> list[Even
     return [_from_row(row) for row in reversed(rows)]
 
 
+def newest_of(connection: sqlite3.Connection, row: int) -> int | None:
+    """The number of an action's latest event."""
+    found = connection.execute("SELECT max(seq) FROM events WHERE row = ?", (row,)).fetchone()[0]
+    return None if found is None else int(found)
+
+
 def oldest_seq(connection: sqlite3.Connection) -> int:
-    """The lowest number still held; the next one where none is."""
-    held = connection.execute("SELECT min(seq) FROM events").fetchone()[0]
-    return next_seq(connection) if held is None else int(held)
+    """The lowest number from which on every event is held, or stands in a gap that is.
+
+    Older ones may be there too, of actions that are kept for longer than others.
+    """
+    return read_meta(connection).pruned_seq + 1
 
 
 def _from_row(row: sqlite3.Row) -> Event:

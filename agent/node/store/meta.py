@@ -17,7 +17,8 @@ class Meta:
     `generation` rises with each start of `agentd`. `cursor` is the core's, applied and durable.
     `acked_seq` is the newest event that the core has; `enrolled` says whether there is a core.
     `row_floor` and `seq_floor` keep numbers of pruned rows from being used again.
-    `state_owed`: the core has not had everything since this node was enrolled.
+    `pruned_seq` is the newest event that was forgotten: only behind it history has no holes.
+    `state_owed`: how often the core is to have everything and has not had it yet.
     `requests_done` remembers the core's newest requests (ids), so that a repeat changes nothing.
     """
 
@@ -30,6 +31,7 @@ class Meta:
     paused: int = 0
     row_floor: int = 0
     seq_floor: int = 0
+    pruned_seq: int = 0
     requests_done: str = ""
     state_owed: int = 0
     last_wall_us: int = 0

@@ -15,6 +15,7 @@ from agent.node.store.actions import _SELECT, _from_row
 
 PAGE_MAX = 500
 PAGE_DEFAULT = 100
+PAGE_BYTES_MAX = 2 * 1024 * 1024  # of definitions: five hundred of the largest would be 80 MB
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -30,7 +31,7 @@ class Query:
 
 @dataclass(frozen=True, slots=True)
 class Page:
-    """One page; `next` is the cursor of the following one, None at the end."""
+    """One page, shorter than asked where actions are large; `next` goes on, None at the end."""
 
     actions: list[Action]
     next: str | None
@@ -58,15 +59,27 @@ def page(connection: sqlite3.Connection, query: Query) -> Page:
         conditions.append(f"({key}, row) {'>' if direction == 'ASC' else '<'} (?, ?)")
         values += _cursor_values(query.after)
     select = _SELECT.replace("SELECT ", f"SELECT {key} AS page_key, ", 1)
-    rows = connection.execute(
+    found = connection.execute(
         f"{select} WHERE {' AND '.join(conditions)}"
         f" ORDER BY {key} {direction}, row {direction} LIMIT ?",
         (*values, query.limit + 1),
-    ).fetchall()
-    more = len(rows) > query.limit
-    rows = rows[: query.limit]
+    )
+    rows, more = _as_many_as_fit(found, query.limit)
     cursor = f"{rows[-1]['page_key']}-{rows[-1]['row']}" if more else None
     return Page([_from_row(row) for row in rows], cursor)
+
+
+def _as_many_as_fit(found: sqlite3.Cursor, limit: int) -> tuple[list[sqlite3.Row], bool]:
+    """Rows up to the page's bounds, and whether there are more."""
+    rows: list[sqlite3.Row] = []
+    size = 0
+    for row in found:
+        if len(rows) == limit or size > PAGE_BYTES_MAX:
+            found.close()
+            return rows, True
+        rows.append(row)
+        size += len(row["definition"])
+    return rows, False
 
 
 def cursor_behind(action: Action) -> str:

@@ -12,6 +12,7 @@ import sqlite3
 import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
@@ -133,8 +134,10 @@ def _run_in_savepoint(connection: sqlite3.Connection, job: Job) -> None:
 
 
 def _roll_back(connection: sqlite3.Connection) -> None:
+    """What fails here fails again at the next BEGIN, and is told there: the writer must live."""
     if connection.in_transaction:
-        connection.execute("ROLLBACK")
+        with suppress(sqlite3.Error):
+            connection.execute("ROLLBACK")
 
 
 def _tell(group: list[Job]) -> None:

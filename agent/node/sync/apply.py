@@ -13,7 +13,7 @@ from typing import Any
 
 from agent.domain.action import Action, Transition
 from agent.domain.definition import Definition, Owner
-from agent.domain.errors import Fault, InvalidDocument
+from agent.domain.errors import Fault, InvalidDocument, shown
 from agent.domain.ids import is_id
 from agent.domain.lifecycle import ExecutionStatus, Reason
 from agent.domain.reconcile import Verdict
@@ -22,8 +22,9 @@ from agent.node.catalogue import Kinds
 from agent.node.ledger import Ledger
 from agent.node.store import actions
 from agent.node.store.meta import read_meta, write_meta
-from agent.wire.definition import decode_definition
+from agent.wire.definition import REVISION_MAX, decode_definition
 from agent.wire.messages import PullAnswer, Request
+from agent.wire.strict_json import BadItem
 
 REQUESTS_REMEMBERED = 256
 
@@ -34,7 +35,6 @@ class Applied:
 
     started: list[Action] = field(default_factory=list)
     refused: list[tuple[str | None, str]] = field(default_factory=list)
-    send_state: bool = False
     changed: int = 0
 
 
@@ -44,10 +44,32 @@ def apply_pull(
     """Apply everything and the cursor. A repeat of the same answer changes nothing."""
     applied = Applied()
     for document in answer.actions:
-        _apply_one(connection, ledger, kinds, document, now, applied)
+        _apply_alone(connection, ledger, kinds, document, now, applied)
     _serve_requests(connection, ledger, answer.requests, now, applied)
     write_meta(connection, cursor=answer.cursor)
     return applied
+
+
+def _apply_alone(
+    connection: sqlite3.Connection, ledger: Ledger, kinds: Kinds, document: Any,
+    now: datetime, applied: Applied,
+) -> None:  # fmt: skip
+    """An item that trips over a fault of ours is refused like any other bad one.
+
+    Else the cursor would never pass it, and every start would trip over it again.
+    """
+    connection.execute("SAVEPOINT item")
+    try:
+        _apply_one(connection, ledger, kinds, document, now, applied)
+    except sqlite3.OperationalError:
+        raise  # the disk, not the item
+    except Exception as error:  # noqa: BLE001  (told to the core and in the log, with the id)
+        connection.execute("ROLLBACK TO item")
+        action_id, revision = _readable_head(document)
+        fault = Fault("", f"could not be applied, a fault of this agent: {shown(error)}")
+        ledger.refuse(connection, action_id, revision, (fault,), now)
+        applied.refused.append((action_id, str(fault)))
+    connection.execute("RELEASE item")
 
 
 def _apply_one(
@@ -95,6 +117,8 @@ def _cannot_run(kinds: Kinds, action: Action, now: datetime) -> Transition | Non
 
 
 def _decode(document: Any, kinds: Kinds) -> Definition:
+    if isinstance(document, BadItem):
+        raise InvalidDocument([Fault("", document.why)])
     definition = decode_definition(document, owner=Owner.CORE.value)
     faults = list(kinds.approval_faults(definition))
     if definition.owner is not Owner.CORE:
@@ -106,12 +130,15 @@ def _decode(document: Any, kinds: Kinds) -> Definition:
 
 def _readable_head(document: Any) -> tuple[str | None, int | None]:
     """Id and revision of a document that is refused, as far as they can be read."""
+    if isinstance(document, BadItem):
+        document = document.readable
     if not isinstance(document, Mapping):
         return None, None
     action_id, revision = document.get("id"), document.get("revision")
     named = action_id if isinstance(action_id, str) and is_id(action_id) else None
-    counted = isinstance(revision, int) and not isinstance(revision, bool)
-    return named, revision if counted else None
+    if isinstance(revision, bool) or not isinstance(revision, int):
+        return named, None
+    return named, revision if 1 <= revision <= REVISION_MAX else None
 
 
 def _serve_requests(
@@ -124,7 +151,8 @@ def _serve_requests(
             continue
         done.append(request.id)
         if request.type == "send_state":
-            applied.send_state = True
+            # Durable with the cursor that acknowledges the request: a kill does not forget it.
+            write_meta(connection, state_owed=read_meta(connection).state_owed + 1)
         elif request.type == "cancel_local" and request.action_id is not None:
             _cancel_local(connection, ledger, request.action_id, now, applied)
     if requests:

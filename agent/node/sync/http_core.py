@@ -6,6 +6,7 @@ gigabytes is an unreachable core with a clear sentence, never an empty answer.
 
 from __future__ import annotations
 
+import asyncio
 from typing import Any, TypeVar
 
 import httpx
@@ -33,6 +34,7 @@ from agent.wire.messages import (
 
 CONNECT_S_MAX = 10.0
 ANSWER_S_MAX = 30.0
+BODY_S_MAX = 60.0  # for a whole body: each byte in time is not enough, it must end
 POLL_SLACK_S = 15.0  # a poll is answered after its wait; later than this it was cut
 M = TypeVar("M", bound=msgspec.Struct)
 
@@ -111,10 +113,16 @@ class HttpCore:
         read_s = wait_s + POLL_SLACK_S if wait_s else ANSWER_S_MAX
         timeout = httpx.Timeout(CONNECT_S_MAX, read=read_s)
         try:
-            async with self._client.stream(
-                method, path, content=content, params=params, headers=headers, timeout=timeout
-            ) as response:
+            async with (
+                asyncio.timeout(CONNECT_S_MAX + read_s + BODY_S_MAX),
+                self._client.stream(
+                    method, path, content=content, params=params, headers=headers, timeout=timeout
+                ) as response,
+            ):
                 data = await _read_bounded(response)
+        except TimeoutError:
+            text = f"the answer did not end within {BODY_S_MAX:g} s after its time"
+            raise CoreUnreachable(f"{method} {self._url}{path}: {text}") from None
         except httpx.HTTPError as error:
             cut = wait_s > 0 and isinstance(error, httpx.ReadError | httpx.RemoteProtocolError
                                             | httpx.ReadTimeout)  # fmt: skip

@@ -56,17 +56,20 @@ class Pull:
 
     async def run(self) -> None:
         """Pull until cancelled or refused (`CoreRefused` is the session's to understand)."""
-        while True:
-            answer = None
-            async for attempt in until_reached(self._jitter, self._unreachable, self._back_off):
-                with attempt:
-                    answer = await self._poll()
-            if answer is None:
-                continue  # nudged: the next one does not wait
-            await self._apply(answer)
-            self._tell_askers(answer)
-            if self._state.polling:
-                await self._nudged.wait()
+        try:
+            while True:
+                answer = None
+                async for attempt in until_reached(self._jitter, self._unreachable, self._back_off):
+                    with attempt:
+                        answer = await self._poll()
+                if answer is None:
+                    continue  # nudged: the next one does not wait
+                await self._apply(answer)
+                self._tell_askers(answer)
+                if self._state.polling:
+                    await self._nudged.wait()
+        finally:
+            self._tell_askers(CoreUnreachable("sync ended before the pull; `status` says why"))
 
     async def once(self) -> PullAnswer:
         """One pull without waiting, applied: `agentctl sync`. Raises `CoreUnreachable`."""
@@ -141,8 +144,6 @@ class Pull:
             self._log.warning(log_events.DEFINITION_REFUSED, action_id=action_id, faults=faults)
         for action in applied.started:
             self._engine.redefined(action)
-        if applied.send_state:
-            self._state.send_state.set()
         self._engine.changes.notify()
         self._engine.wake()
 

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import sqlite3
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
+from contextlib import closing
 from functools import partial
 from typing import Any
 
@@ -62,12 +63,9 @@ class Push:
         while True:
             self._wake.clear()
             owed = (await self._store.read(read_meta)).state_owed
-            if owed or self._state.send_state.is_set():
-                self._state.send_state.clear()
-                await self.send_state()
-                await self._store.write(lambda c: write_meta(c, state_owed=0))
+            if owed:
+                await self._send_owed_state(owed)
             if self._state.recheck:
-                self._state.recheck = False
                 await self._recheck()
             outbox = await self._store.read(_next_batch)
             if outbox is None:
@@ -75,20 +73,39 @@ class Push:
                 continue
             await self._push(outbox)
 
+    async def _send_owed_state(self, owed: int) -> None:
+        """A node from a backup may owe it under an epoch that was superseded since: a fork, too."""
+        while True:
+            try:
+                await self.send_state()
+                break
+            except CoreRefused as error:
+                if error.code == ERROR_FORKED:
+                    await self._heal(error)
+                    break
+                if error.code != ERROR_GAP:  # a late part of an older snapshot came between: again
+                    raise
+        await self._store.write(partial(_settle_state, owed=owed))
+
     async def _recheck(self) -> None:
-        """Ask what the core has: one put back to an older backup has lost what it acknowledged.
+        """Ask what the core has of our events: either side may have been put back to a backup.
 
         A node with nothing new to say would never find out, and neither would the core.
         """
-        meta = await self._store.read(read_meta)
+        self._state.recheck = False
+        meta, newest = await self._store.read(lambda c: (read_meta(c), events.next_seq(c) - 1))
         nothing = EventsPush(agent_epoch=meta.agent_epoch, events=[])
         try:
-            ack = await self._reach(lambda: self._core.push_events(nothing))
-            if ack.acked < meta.acked_seq:
-                lost = f"the core has events up to {ack.acked} and acknowledged {meta.acked_seq}"
-                raise CoreRefused(ERROR_GAP, lost, ack.acked + 1)
+            acked = (await self._reach(lambda: self._core.push_events(nothing))).acked
+            if acked < meta.acked_seq:
+                lost = f"the core has events up to {acked} and acknowledged {meta.acked_seq}"
+                raise CoreRefused(ERROR_GAP, lost, acked + 1)
+            if acked > newest:
+                ours = f"the core has events up to {acked}, this node only made {newest}"
+                raise CoreRefused(ERROR_FORKED, ours)
         except CoreRefused as error:
-            await self._heal(error)
+            if error.code in (ERROR_GAP, ERROR_FORKED):  # others the next call hears again
+                await self._heal(error)
 
     async def _push(self, outbox: EventsPush) -> None:
         try:
@@ -161,13 +178,13 @@ class Push:
 def _next_batch(connection: sqlite3.Connection) -> EventsPush | None:
     """The oldest events that are not acknowledged, bounded in number and bytes."""
     meta = read_meta(connection)
-    held = events.after(connection, meta.acked_seq, EVENTS_PER_PUSH_MAX)
-    if not held:
-        return None
-    return EventsPush(agent_epoch=meta.agent_epoch, events=_bounded(held))
+    held = events.each_after(connection, meta.acked_seq, EVENTS_PER_PUSH_MAX)
+    with closing(held):
+        chosen = _bounded(held)
+    return EventsPush(agent_epoch=meta.agent_epoch, events=chosen) if chosen else None
 
 
-def _bounded(held: list[Event]) -> list[Any]:
+def _bounded(held: Iterable[Event]) -> list[Any]:
     chosen: list[Any] = []
     size = 0
     for event in held:
@@ -177,6 +194,12 @@ def _bounded(held: list[Event]) -> list[Any]:
             break
         chosen.append(plain)
     return chosen
+
+
+def _settle_state(connection: sqlite3.Connection, owed: int) -> None:
+    """It was sent; unless it was asked for once more meanwhile."""
+    if read_meta(connection).state_owed == owed:
+        write_meta(connection, state_owed=0)
 
 
 def _acknowledge(connection: sqlite3.Connection, acked: int) -> None:

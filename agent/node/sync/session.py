@@ -13,7 +13,7 @@ from typing import Any
 
 from agent.domain.ids import RandomBits, new_mark
 from agent.node import log_events
-from agent.node.credential import Credential, CredentialFile
+from agent.node.credential import Credential, CredentialFile, CredentialUnusable
 from agent.node.engine import Engine
 from agent.node.hands import Hands
 from agent.node.ports import Store
@@ -58,7 +58,7 @@ class Session:
         """Whether this instance has used its token: it is good for one enrolment."""
 
     async def run(self, token: str | None, agent_id: str) -> None:
-        """Until cancelled, or fenced."""
+        """Until cancelled, fenced, or known not to be enrolled."""
         while True:
             try:
                 credential = await self._credential(token, agent_id)
@@ -78,6 +78,10 @@ class Session:
             except (StoreUnavailable, OSError) as error:  # a full disk is waited for, not fatal
                 self._state.problem = str(error)
                 await asyncio.sleep(STORE_RETRY_S)
+            except CredentialUnusable as error:  # what is known runs on; somebody must look
+                self._state.problem = str(error)
+                self._log.error(log_events.CORE_REFUSED, error=str(error))
+                return
 
     async def _credential(self, token: str | None, agent_id: str) -> Credential | None:
         kept = self._credentials.read()
@@ -113,6 +117,7 @@ class Session:
 
     async def _loops(self) -> None:
         """All three, until one is refused; recovery comes before the first pull (DESIGN §3)."""
+        self._state.recheck = True
         loops = [
             asyncio.ensure_future(self._report.run()),
             asyncio.ensure_future(self._push.run()),

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import asyncio
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import datetime
 
 
@@ -24,4 +23,3 @@ class SyncState:
     """Long polls are cut on the way here, so the node asks every minute instead."""
     recheck: bool = True
     """The core was away, and may be one from a backup: ask what it still has of our events."""
-    send_state: asyncio.Event = field(default_factory=asyncio.Event)

@@ -180,3 +180,11 @@ def test_an_unknown_command_names_the_nearest(shared_node: NodeProcess) -> None:
 def test_completion_scripts(shared_node: NodeProcess, shell: str) -> None:
     done = shared_node.agentctl("completion", shell)
     assert (done.returncode, "_AGENTCTL_COMPLETE" in done.stdout) == (0, True)
+
+
+def test_an_argument_that_is_no_text_is_a_usage_error(shared_node: NodeProcess) -> None:
+    for words in (["show", "\udcff"], ["run", "sleep", "--payload", '"\udcff"']):
+        done = shared_node.agentctl(*words)
+        assert done.returncode == 2, done
+        assert "not UTF-8" in done.stderr
+        assert "Traceback" not in done.stderr

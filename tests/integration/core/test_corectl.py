@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import signal
 import subprocess
 import sys
 import threading
@@ -174,12 +175,22 @@ def test_agents_are_listed_and_shown(shared_core: CoreProcess) -> None:
         (["dispatch", "sleep"], 2, "--node"),
         (["dispatch", "sleep", "--node", "n", "--payload", "{"], 2, "--payload"),
         (["dispatch", "sleep", "--node", "n", "--payload", "@/none"], 2, "No such file"),
+        (["dispatch", "sleep", "--node", "n", "--payload", "@/dev/zero"], 2, "larger than"),
+        (["dispatch", "sleep", "--node", "n", "--payload", "@/"], 2, "Is a directory"),
+        (["dispatch", "sleep", "--node", "n", "--payload", '"\udcff"'], 2, "not UTF-8"),
+        (["dispatch", "sleep", "--node", "n\udcff"], 2, "not UTF-8"),
+        (["show", "\udcff"], 2, "not UTF-8"),
+        (["show", "--", "-x"], 4, "no action"),
+        (["dispatch", "sleep", "--node", "nobody", "--at", "+10m", "--until", "+1h"], 4, "no node"),
         (["dispatch", "sleep", "--node", "n", "--at", "2026-01-01"], 2, "RFC 3339"),
         (["dispatch", "sleep", "--node", "n", "--at", "x", "--in", "1s"], 2, "exclude"),
         (["dispatch", "sleep", "--node", "n", "--in", "soon"], 2, "length of time"),
         (["--core", "http://127.0.0.1:1", "agents"], 3, "nobody listens"),
         (["--core", "http://no.such.host.invalid", "agents"], 3, "cannot reach"),
         (["--core", "ftp://x", "agents"], 2, "not a URL"),
+        (["--core", "http://127.0.0.1:99999", "agents"], 2, "not a URL"),
+        (["--core", "http://[::1", "agents"], 2, "not a URL"),
+        (["--token-file", __file__, "agents"], 2, "one token"),
         (["--token-file", "/none", "agents"], 2, "token file"),
         (["--token-file", "/dev/null", "agents"], 5, "token"),
         (["sing"], 2, "No such command"),
@@ -191,6 +202,49 @@ def test_exit_codes(shared_core: CoreProcess, words: list[str], code: int, told:
     assert told in found.stderr
     assert "Traceback" not in found.stderr
     assert found.stdout == ""
+
+
+def test_a_closed_pipe_is_no_failed_action(shared_core: CoreProcess) -> None:
+    """As `corectl … | head` with `set -o pipefail`: 141, and not a word of complaint."""
+    reading, writing = os.pipe()
+    os.close(reading)
+    command = started(shared_core, "agents", "--json", stdout=writing)
+    os.close(writing)
+    _, told = command.communicate(timeout=20)
+    assert (command.returncode, told) == (141, "")
+
+
+def test_ctrl_c_while_waiting_tells_what_goes_on(shared_core: CoreProcess) -> None:
+    node = asyncio.run(enrolled(shared_core))
+    command = started(shared_core, "dispatch", "sleep", "--node", node, "--id", "goes-on", "--wait")
+    while corectl(shared_core, "show", "goes-on").returncode != 0:
+        time.sleep(0.05)
+    time.sleep(0.3)
+    command.send_signal(signal.SIGINT)
+    _, told = command.communicate(timeout=20)
+    assert command.returncode == 130
+    assert "goes-on goes on" in told
+
+
+def test_a_wait_survives_a_restart_of_the_core(core: CoreProcess) -> None:
+    node = asyncio.run(enrolled(core))
+    command = started(core, "dispatch", "sleep", "--node", node, "--id", "long", "--wait")
+    while corectl(core, "show", "long").returncode != 0:
+        time.sleep(0.05)
+    core.kill()
+    time.sleep(0.5)
+    core.start()
+    assert corectl(core, "cancel", "long").returncode == 0
+    told, _ = command.communicate(timeout=20)
+    assert (command.returncode, told) == (1, "long CANCELLED\n")
+
+
+def started(core: CoreProcess, *words: str, stdout: int = subprocess.PIPE) -> subprocess.Popen[str]:
+    ours = {"CORE_URL": core.url, "CORE_TOKEN_FILE": str(core.token_file), "PYTHONPATH": str(ROOT)}
+    return subprocess.Popen(
+        [sys.executable, "-m", "agent.cli.corectl", *words],
+        env={**os.environ, **ours}, stdout=stdout, stderr=subprocess.PIPE, text=True,
+    )  # fmt: skip
 
 
 def test_failures_are_documents_too(shared_core: CoreProcess) -> None:

@@ -7,6 +7,7 @@ import os
 import socket
 import stat
 import threading
+import time
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -19,7 +20,7 @@ from starlette.routing import Route
 
 from agent.cli.api_client import ApiClient, ApiRefused, Unreachable
 from agent.domain.errors import Fault, InvalidDocument, NotFound, Refused
-from agent.infra.asgi import Edge, Query, answer, read_json
+from agent.infra.asgi import Edge, Query, answer, read_json, unless_gone
 from agent.infra.http_server import HttpServer, Limits, bind_tcp, bind_unix, bound_to
 
 pytestmark = pytest.mark.timeout(30)
@@ -61,6 +62,14 @@ async def stream(request: Request) -> Response:
     return StreamingResponse(chunks())
 
 
+async def wait(request: Request) -> Response:
+    async def work() -> str:
+        await asyncio.sleep(float(request.query_params.get("s", "60")))
+        return "waited"
+
+    return answer(await unless_gone(request, work()))
+
+
 async def elsewhere(request: Request) -> Response:
     return Response(status_code=307, headers={"location": "http://evil.example/"})
 
@@ -75,6 +84,7 @@ ROUTES = [
     Route("/fail/{how}", fail),
     Route("/strict", strict),
     Route("/stream", stream),
+    Route("/wait", wait),
     Route("/elsewhere", elsewhere),
     Route("/page", page),
 ]
@@ -239,6 +249,71 @@ def test_a_caller_who_says_nothing_holds_no_place(tcp: socket.socket) -> None:
     limits = Limits(header_s=0.3)
     assert while_serving(tcp, lambda: raw(tcp, b""), limits=limits) == b""
     assert while_serving_again(b"GET /peer HT", limits) == b""
+
+
+REQUEST = b"GET /peer HTTP/1.1\r\nHost: x\r\n\r\n"
+POST = b"POST /nowhere HTTP/1.1\r\nHost: x\r\nContent-Length: 100000\r\n\r\n"
+
+
+def read_answer(sock: socket.socket) -> bytes:
+    """One answer whose body is a line."""
+    found = b""
+    while not found.partition(b"\r\n\r\n")[2].endswith(b"\n"):
+        chunk = sock.recv(65536)
+        assert chunk, found
+        found += chunk
+    return found
+
+
+@pytest.mark.parametrize(("request_bytes", "drop"), [(REQUEST, b"GET /p"), (POST, b"x")])
+def test_nor_does_one_who_stops_talking_later(
+    tcp: socket.socket, request_bytes: bytes, drop: bytes
+) -> None:
+    """A byte stops the keep-alive timer; something else has to end what never comes."""
+
+    def ask() -> bytes:
+        with socket.create_connection(tcp.getsockname()[:2], timeout=5) as other:
+            other.sendall(request_bytes)
+            read_answer(other)
+            other.sendall(drop)
+            return other.recv(1)
+
+    assert while_serving(tcp, ask, limits=Limits(header_s=0.3)) == b""
+
+
+def test_a_kept_connection_serves_on_and_on(tcp: socket.socket) -> None:
+    def ask() -> None:
+        with socket.create_connection(tcp.getsockname()[:2], timeout=5) as other:
+            for _ in range(3):
+                other.sendall(REQUEST[:10])
+                time.sleep(0.1)
+                other.sendall(REQUEST[10:])
+                assert read_answer(other).startswith(b"HTTP/1.1 200")
+                time.sleep(0.3)
+
+    while_serving(tcp, ask, limits=Limits(header_s=0.25))
+
+
+def test_a_caller_who_hangs_up_gives_up_the_place(tcp: socket.socket) -> None:
+    """Else every poll that a flapping network cuts counts on until its wait is over."""
+
+    async def play() -> None:
+        edge = Edge(ROUTES, note_failure)
+        server = HttpServer(edge, [tcp])
+        await server.start()
+        for _ in range(5):
+            _, writer = await asyncio.open_connection(*tcp.getsockname()[:2])
+            writer.write(b"GET /wait HTTP/1.1\r\nHost: x\r\n\r\n")
+            await asyncio.sleep(0.05)
+            writer.close()
+        async with asyncio.timeout(5):
+            while edge.under_way:  # noqa: ASYNC110  (nobody tells when it falls)
+                await asyncio.sleep(0.02)
+        found = await asyncio.to_thread(client_of(tcp).get, "/wait", s="0.1")
+        assert found == "waited"
+        await server.stop(1.0)
+
+    asyncio.run(play())
 
 
 def while_serving_again(data: bytes, limits: Limits) -> bytes:

@@ -9,10 +9,12 @@ from typing import Any
 import pytest
 
 from agent.domain.lifecycle import ExecutionStatus
+from agent.node.catalogue import Kinds
 from agent.node.store import actions, events
 from agent.node.store.meta import read_meta
 from agent.node.sync.apply import Applied, apply_pull
-from agent.wire.messages import PullAnswer, Request
+from agent.wire.execution import decode_execution
+from agent.wire.messages import PullAnswer, Request, decode_message
 from tests.integration.node.database import make_kinds, make_ledger, open_memory
 from tests.unit.domain.builders import NOW, after, make_definition
 
@@ -25,7 +27,7 @@ class Node:
     def __init__(self) -> None:
         self.connection = open_memory()
         self.ledger = make_ledger()
-        self.kinds = make_kinds(
+        self.kinds: Kinds = make_kinds(
             sleep={"payload_schema": SCHEMA, "parallel": True},
             plain={},
             risky={"risk_level": "dangerous"},
@@ -143,9 +145,11 @@ def test_requests_are_served_once(node: Node) -> None:
         Request(id="r3", type="cancel_local", action_id="nobody"),
         Request(id="r4", type="of_a_later_version"),
     ]
-    assert node.pull(requests=asked).send_state
+    node.pull(requests=asked)
+    assert read_meta(node.connection).state_owed == 1
     assert node.status("local") == ("WONT_START", "cancelled_on_node")
-    assert not node.pull(requests=asked).send_state
+    node.pull(requests=asked)
+    assert read_meta(node.connection).state_owed == 1
 
 
 def test_the_decision_holds_only_for_the_state_it_was_made_for(node: Node) -> None:
@@ -190,3 +194,54 @@ def test_counts_are_kept_exactly(node: Node) -> None:
     counted |= {row["s"]: row["n"] for row in rows}
     assert kept == counted
     assert kept[ExecutionStatus.NULL.value] == 4
+
+
+def test_an_item_that_no_decoder_takes_is_refused_alone_under_its_name(node: Node) -> None:
+    text = (
+        '{"cursor": "e.2.m", "actions": [{"id": "big", "owner": "core", "kind": "plain",'
+        ' "revision": 3, "payload": {"n": 18446744073709551616}},'
+        ' {"id": "good", "owner": "core", "kind": "plain", "revision": 1}]}'
+    )
+    answer = decode_message(text.encode(), PullAnswer)
+    apply_pull(node.connection, node.ledger, node.kinds, answer, NOW)
+    assert node.status("good") == ("NULL", None)
+    (refused,) = node.events("definition_refused")
+    assert (refused["action_id"], refused["revision"]) == ("big", 3)
+    assert "64 bits" in refused["faults"][0]["message"]
+    assert read_meta(node.connection).cursor == "e.2.m"
+
+
+def test_the_last_instant_there_is_stops_nobody(node: Node) -> None:
+    far = core_definition("far", from_date="9999-12-31T23:59:59Z", start_deadline_s=1e6)
+    node.pull(far, core_definition("good"))
+    assert node.status("far") == node.status("good") == ("NULL", None)
+    assert node.events("definition_refused") == []
+
+
+class Stumbling(Kinds):
+    """Kinds with a fault of ours that one definition runs into."""
+
+    def check(self, kind: str, payload: Any, *, dry_run: bool) -> Any:
+        if payload.get("stumble"):
+            raise OverflowError("date value out of range")
+        return super().check(kind, payload, dry_run=dry_run)
+
+
+def test_a_fault_of_ours_refuses_the_one_item_that_has_it(node: Node) -> None:
+    kinds = Stumbling()
+    kinds.replace(node.kinds.catalogue)
+    node.kinds = kinds
+    node.pull(core_definition("a"), core_definition("b", payload={"stumble": True}))
+    assert node.status("a") == ("NULL", None)
+    assert actions.by_id(node.connection, "b") is None
+    (refused,) = node.events("definition_refused")
+    assert refused["action_id"] == "b"
+    assert "out of range" in refused["faults"][0]["message"]
+
+
+def test_a_payload_that_its_fault_quotes_outgrows_no_event(node: Node) -> None:
+    """A core refuses to read more; the status would be lost to it."""
+    node.pull(core_definition("a", kind="sleep", payload={"seconds": "x" * 60_000}))
+    assert node.status("a") == ("WONT_START", "bad_payload")
+    (told,) = node.events("transition")
+    assert decode_execution(told["execution"]).error is not None

@@ -2,20 +2,30 @@
 
 from __future__ import annotations
 
+import asyncio
 import sqlite3
+from collections.abc import Callable, Sequence
+from datetime import datetime
+from typing import TypeVar, cast
 
 import pytest
+import structlog
 
+from agent.domain.errors import Fault
 from agent.domain.lifecycle import Reason
 from agent.domain.starting import unstart
-from agent.node.retention import Retention, prune_batch
+from agent.node.ports import Runner, RunnerAway
+from agent.node.retention import Retention, choose, prune, remove, remove_unattached
 from agent.node.store import actions, events
 from agent.node.store.meta import write_meta
-from agent.node.store.pages import Query, page
+from agent.node.store.pages import PAGE_BYTES_MAX, Query, page
+from agent.node.sync.push import _rewind
+from agent.wire.messages import DEFINITION_REFUSED
 from tests.integration.node.database import make_ledger, open_memory
 from tests.unit.domain.builders import after, make_definition
 
 HOUR = 3600.0
+T = TypeVar("T")
 
 
 @pytest.fixture
@@ -32,6 +42,10 @@ def connection() -> sqlite3.Connection:
 
 def keeping(number: int, *, has_core: bool = True) -> Retention:
     return Retention(keep_days=1, keep_finished=number, has_core=has_core)
+
+
+def prune_batch(database: sqlite3.Connection, before: datetime, retention: Retention) -> None:
+    remove(database, [row for row, _ in choose(database, before, retention)])
 
 
 def ids(connection: sqlite3.Connection) -> list[str]:
@@ -84,3 +98,115 @@ def test_pages_lose_no_row(connection: sqlite3.Connection) -> None:
             if after_cursor is None:
                 break
         assert found == expected
+
+
+def test_pages_of_large_actions_are_shorter_and_lose_none(connection: sqlite3.Connection) -> None:
+    ledger = make_ledger(4)
+    for number in range(60):
+        large = make_definition(id=f"large{number}", payload={"x": "y" * 60_000})
+        ledger.accept(connection, large, after(0), parallel=False)
+    found, cursor, sizes = [], None, []
+    while True:
+        one = page(connection, Query(limit=500, after=cursor))
+        found += [action.definition.id for action in one.actions]
+        sizes.append(sum(len(action.definition.payload.get("x", "")) for action in one.actions))
+        cursor = one.next
+        if cursor is None:
+            break
+    assert len(found) == len(set(found)) == 71
+    assert max(sizes) < PAGE_BYTES_MAX + 100_000
+
+
+def test_behind_what_is_gone_history_has_no_hole(connection: sqlite3.Connection) -> None:
+    """`waits` keeps an old event; a reader's cursor before the hole must be told, not led over it.
+
+    A core that asks for what is gone gets the state; asked for again it would be for ever.
+    """
+    assert events.oldest_seq(connection) == 1
+    prune_batch(connection, after(3 * HOUR), keeping(100))
+    held = [event.seq for event in events.after(connection, 0, 100)]
+    oldest = events.oldest_seq(connection)
+    assert [seq for seq in held if seq >= oldest] == list(
+        range(oldest, events.next_seq(connection))
+    )
+    assert not _rewind(connection, oldest - 1)
+    assert _rewind(connection, oldest)
+
+
+def test_events_of_no_action_are_forgotten_like_the_others(connection: sqlite3.Connection) -> None:
+    ledger, fault = make_ledger(3), (Fault("kind", "is missing"),)
+    for number in range(6):
+        ledger.refuse(connection, f"bad{number}", 1, fault, after(number * HOUR))
+    seq, newest = events.next_seq(connection), events.oldest_seq(connection) + 26
+    write_meta(connection, enrolled="n", acked_seq=newest - 1)
+    remove_unattached(connection, after(2 * HOUR), keeping(100))
+    assert refused_events(connection) == [f"bad{number}" for number in range(2, 6)]
+    remove_unattached(connection, after(99 * HOUR), keeping(100))
+    assert refused_events(connection) == ["bad5"], "the core has not acknowledged it"
+    remove_unattached(connection, after(99 * HOUR), keeping(0, has_core=False))
+    assert refused_events(connection) == []
+    assert events.next_seq(connection) == seq
+
+
+def refused_events(connection: sqlite3.Connection) -> list[str]:
+    found = events.after(connection, 0, 1000)
+    return [event.body["action_id"] for event in found if event.type == DEFINITION_REFUSED]
+
+
+class Files:
+    """The runner as far as pruning needs it."""
+
+    def __init__(self) -> None:
+        self.is_there = True
+        self.forgotten: list[tuple[int, int]] = []
+
+    async def forget(self, keys: Sequence[tuple[int, int]]) -> None:
+        if not self.is_there:
+            raise RunnerAway("gone")
+        self.forgotten += keys
+
+
+def test_rows_stay_while_the_runner_cannot_remove_their_files(
+    connection: sqlite3.Connection,
+) -> None:
+    connection.execute("UPDATE actions SET start_no = 2 WHERE id = 'a0'")
+    files = Files()
+
+    def prune_all() -> int:
+        work = prune(
+            Inline(connection), cast("Runner", files), At(after(99 * HOUR)),
+            keeping(100), structlog.get_logger(),
+        )  # fmt: skip
+        return asyncio.run(work)
+
+    files.is_there = False
+    assert prune_all() == 0
+    assert "a0" in ids(connection)
+    files.is_there = True
+    assert prune_all() == 10
+    assert files.forgotten == [(1, 1), (1, 2)]
+
+
+class Inline:
+    """The store port on one connection."""
+
+    def __init__(self, connection: sqlite3.Connection) -> None:
+        self._connection = connection
+
+    async def write(self, operation: Callable[[sqlite3.Connection], T]) -> T:
+        return operation(self._connection)
+
+    read = write
+
+
+class At:
+    """A clock that stands still."""
+
+    def __init__(self, moment: datetime) -> None:
+        self._moment = moment
+
+    def now(self) -> datetime:
+        return self._moment
+
+    def monotonic(self) -> float:
+        return 0.0

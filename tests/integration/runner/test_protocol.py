@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import resource
 import socket
 import time
 from pathlib import Path
@@ -346,3 +347,17 @@ def test_idle_costs_no_wake_ups(box: Box) -> None:
 def test_idle_memory_is_small(box: Box) -> None:
     client = box.start()
     assert client.ask("status")["memory_bytes"] < 17_000_000
+
+
+def test_without_descriptors_new_connections_wait_and_the_log_stays_small(box: Box) -> None:
+    client = box.start()
+    before = resource.prlimit(box.pid, resource.RLIMIT_NOFILE)
+    used = 1 + max(int(entry.name) for entry in Path(f"/proc/{box.pid}/fd").iterdir())
+    resource.prlimit(box.pid, resource.RLIMIT_NOFILE, (used, before[1]))
+    latecomers = [box.dial() for _ in range(8)]
+    wait_for(lambda: "accept_failed" in box.log.read_text())
+    time.sleep(0.5)
+    assert box.log.read_text().count("accept_failed") <= 2
+    client.ask("collected", items=[])  # whoever is there is served
+    resource.prlimit(box.pid, resource.RLIMIT_NOFILE, before)
+    assert latecomers[-1].hello()["pid"] == box.pid

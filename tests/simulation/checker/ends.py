@@ -1,4 +1,4 @@
-"""P2, P6 and agreement: at the end everything that was accepted has ended, and both sides say so."""
+"""P2, P6 and agreement: at the end what was accepted has ended, and both sides say so."""
 
 from __future__ import annotations
 
@@ -57,13 +57,15 @@ def check_agreement(evidence: Evidence) -> Iterator[Violation]:
                 continue
             if evidence.restored("node_restored") and other["status"] in FINAL:
                 continue  # the node forgot how it ended; the core did not, and final is final
-            text = _disagreement(row, other)
+            text = _disagreement(row, other, revised=not evidence.restored())
             if text is not None:
                 yield Violation("P4", f"{action_id} on {node}: {text}", action_id)
     for (node, action_id, _), row in known.items():
         accounted = row["status"] in FINAL or row["lost_at"] or row["refused"]
         if not accounted and not (evidence.restored() and row["wanted"] == 0):
-            yield Violation("P2", f"{action_id} is unknown on {node}, and not called lost", action_id)
+            yield Violation(
+                "P2", f"{action_id} is unknown on {node}, and not called lost", action_id
+            )
 
 
 def _is_conflict(known: dict[tuple[str, str, str], Row], node: str, action_id: str) -> bool:
@@ -71,13 +73,15 @@ def _is_conflict(known: dict[tuple[str, str, str], Row], node: str, action_id: s
     return (node, action_id, "node") in known
 
 
-def _disagreement(ours: Row, theirs: Row) -> str | None:
+def _disagreement(ours: Row, theirs: Row, *, revised: bool) -> str | None:
+    """`revised`: a revision that came too late must be there, too."""
     pairs = {
         "status": (ours["execution_status"], theirs["status"]),
         "reason": (ours["reason"], theirs["reason"]),
         "attempt": (ours["attempt"], theirs["attempt"]),
     }
-    if theirs["refused"] is None and theirs["definition"] is not None:
+    known = theirs["refused"] is None and theirs["definition"] is not None
+    if known and (revised or theirs["status"] not in FINAL):
         pairs["revision"] = (ours["revision"], theirs["revision"])
     wrong = [f"{name} {a} here, {b} at the core" for name, (a, b) in pairs.items() if a != b]
     return "; ".join(wrong) or None

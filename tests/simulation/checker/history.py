@@ -83,8 +83,8 @@ def check_final(evidence: Evidence) -> Iterator[Violation]:
             name = names.get(row, "?")
             if before in FINAL:
                 yield Violation("P5", f"{name} left {before} for {body['to']}", name)
-            if body["from"] != before:
-                yield Violation("P5", f"{name}: from {body['from']}, but it was {before}", name)
+            elif body["from"] != before:
+                yield Violation("P4", f"{name}: from {body['from']}, but it was {before}", name)
             status[row] = body["to"]
         for row, last in status.items():
             now = books.actions.get(names.get(row, ""), {}).get("execution_status")

@@ -1,4 +1,4 @@
-"""The queue's promises: one exclusive script at a time, no two of one app, bounded parallel ones."""
+"""The queue: one exclusive script at a time, no two of one app, bounded parallel ones."""
 
 from __future__ import annotations
 

@@ -9,6 +9,7 @@ from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from itertools import pairwise
 
 from tests.fakes.virtual_clock import START_AT
 from tests.simulation.catalogue import NEVER_RERUN
@@ -16,6 +17,7 @@ from tests.simulation.checker.violation import Violation
 from tests.simulation.evidence import Evidence, Row
 from tests.simulation.observations import Seen
 
+LATE_S = 10.0  # the longest that a request to the runner travels
 STOPPED_FOR_GOOD = frozenset({"withdrawn", "cancelled_on_node", "window", "overlap"})
 
 
@@ -73,9 +75,12 @@ def check_at_most_once(evidence: Evidence, starts: Sequence[Start]) -> Iterator[
 
 
 def is_forgotten(evidence: Evidence, start: Start) -> bool:
-    """Its node's database was put back after it: nobody there can know of it any more."""
+    """Its node's database was put back after it: nobody there can know of it any more.
+
+    Or just before it, with the request still on its way from the life that was.
+    """
     return any(
-        seen.node == start.node and seen.at_s > start.seen.at_s
+        seen.node == start.node and seen.at_s > start.seen.at_s - LATE_S
         for seen in evidence.seen.of("node_restored")
     )
 
@@ -85,7 +90,7 @@ def check_repeats(evidence: Evidence, starts: Sequence[Start]) -> Iterator[Viola
     for (node, action_id), mine in _by_action(starts).items():
         failures = 0
         row = evidence.nodes[node].actions.get(action_id)
-        for before, after in zip(mine, mine[1:], strict=False):
+        for before, after in pairwise(mine):
             if row is None or is_forgotten(evidence, before):
                 continue
             failures += before.is_recorded

@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 from sqlalchemy import text
 from sqlalchemy.engine import Connection
+from sqlalchemy.exc import IntegrityError
 
 from agent.core.store.inline import InlineStore
 from agent.core.store.migrate import migrate
@@ -128,7 +129,8 @@ def test_a_full_disk_refuses_everybody_and_heals(tmp_path: Path) -> None:
     async def play() -> None:
         url = f"sqlite:///{tmp_path / 'core.db'}"
         migrate(url)
-        store = ThreadedStore(url)
+        told: list[str | None] = []
+        store = ThreadedStore(url, told.append)
         store.open()
         pages = await store.write(lambda c: c.execute(text("PRAGMA page_count")).scalar_one())
         await store.write(lambda c: c.execute(text(f"PRAGMA max_page_count={pages + 2}")).scalar())
@@ -141,6 +143,7 @@ def test_a_full_disk_refuses_everybody_and_heals(tmp_path: Path) -> None:
         await store.write(lambda c: c.execute(text("PRAGMA max_page_count=100000")).scalar())
         await store.write(add("later"))
         assert "later" in await store.read(names)
+        assert [problem is None for problem in told] == [False, True], "once each"
         await store.close()
 
     asyncio.run(play())
@@ -166,3 +169,16 @@ def test_it_is_durable_and_nobody_else_writes(tmp_path: Path) -> None:
     asyncio.run(play())
     with sqlite3.connect(tmp_path / "core.db") as plain:
         assert plain.execute("PRAGMA integrity_check").fetchone() == ("ok",)
+
+
+def test_what_the_database_says_of_an_error_tells_no_value(opening: Opening) -> None:
+    """It is logged with its traceback, and values are payloads and digests."""
+
+    async def play() -> None:
+        async with opening() as store:
+            await store.write(add("a-secret"))
+            with pytest.raises(IntegrityError) as caught:
+                await store.write(add("a-secret"))
+            assert "a-secret" not in str(caught.value)
+
+    asyncio.run(play())

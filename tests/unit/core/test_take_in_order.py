@@ -54,6 +54,17 @@ def test_the_same_event_under_another_number_is_not_stored_twice() -> None:
     assert ([one.mark for one in fresh], reached) == (["m5"], 5)
 
 
+def test_one_mark_for_two_events_of_a_push_loses_none_of_them() -> None:
+    with pytest.raises(EventsRefused) as caught:
+        take_in_order(3, [event(4, "same"), event(5, "same")], set())
+    assert caught.value.code == "bad_events"
+
+
+def test_an_event_that_stands_twice_in_a_push_is_one() -> None:
+    fresh, reached, refusal = take_in_order(3, [event(4), event(4), event(5)], set())
+    assert ([one.seq for one in fresh], reached, refusal) == ([4, 5], 5, None)
+
+
 @pytest.mark.parametrize(("first", "last"), [(4, 9), (1, 9), (4, 4)])
 def test_a_gap_covers_what_is_expected(first: int, last: int) -> None:
     fresh, reached, refusal = take_in_order(3, [event(last, first=first), event(last + 1)], set())

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from agent.domain.action import Transition, apply
+from agent.domain.action import ERROR_CHARS_MAX, Transition, apply
 from agent.domain.definition import OnRestart, Retry
 from agent.domain.ending import Adopt, RunState, decide_end, decide_recovery
 from agent.domain.lifecycle import ExecutionStatus, Reason
@@ -180,3 +180,18 @@ class TestTerms:
         assert agree_terms(make_definition(grace_s=5), slow).grace_s == 5
         assert agree_terms(make_definition(grace_s=500), slow).grace_s == 120
         assert agree_terms(make_definition(), None).grace_s == 10
+
+
+def test_an_error_is_kept_to_what_people_read() -> None:
+    record = make_record(code=None, spawn_error="exec_failed: " + "x" * 9_000)
+    moved = apply(started(), decide_end(started(), record, terms(), NOW, 0.0))
+    assert moved.error is not None
+    assert len(moved.error) == ERROR_CHARS_MAX
+    assert moved.error.startswith("exec_failed: x")
+
+
+def test_a_window_that_was_moved_while_it_ran_holds_for_the_next_attempt() -> None:
+    action = started(from_date=after(900))
+    again = decide_recovery(action, RunState.UNKNOWN, None, terms(), NOW, 0.0)
+    assert isinstance(again, Transition)
+    assert apply(action, again).due_at == after(900)

@@ -128,3 +128,19 @@ def test_it_sleeps_until_the_next_duty_and_no_longer(minutes: int) -> None:
         assert idle_s == pytest.approx(TIDY_EVERY_H * 3600 - minutes * 60)
 
     in_a_frozen_world(scenario)
+
+
+def test_a_clock_that_is_set_back_stops_no_duty() -> None:
+    """`schedule` counts in local time, so the end of summer time is such a day, too."""
+
+    async def scenario(box: Box) -> None:
+        pulls: list[int] = []
+        box.duties.fall_back(lambda: pulls.append(1), lambda: None)
+        await box.pass_time(timedelta(hours=-1))
+        await box.pass_time(timedelta(seconds=FALLBACK_PULL_EVERY_S))
+        assert pulls == [1]
+        await box.pass_time(timedelta(days=-365))
+        await box.pass_time(timedelta(hours=TIDY_EVERY_H))
+        assert box.done == ["tidy"]
+
+    in_a_frozen_world(scenario)

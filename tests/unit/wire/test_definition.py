@@ -131,3 +131,16 @@ def test_no_document_does_anything_but_decode_or_be_refused(document: Any) -> No
     except InvalidDocument:
         return
     assert decode_definition(encode_definition(definition)) == definition
+
+
+def test_a_name_that_is_too_long_to_show_is_cut() -> None:
+    """Faults travel in events: one must not outgrow what the core takes."""
+    with pytest.raises(InvalidDocument) as caught:
+        decode_definition({"id": "a", "kind": "k", "retry": {"x" * 1_000_000: 1}})
+    assert all(len(str(fault)) < 200 for fault in caught.value.faults)
+
+
+@pytest.mark.parametrize("status", [[], {}, 7, "RUNNING", True])
+def test_a_status_that_no_new_definition_has_is_a_fault(status: Any) -> None:
+    with pytest.raises(InvalidDocument, match=r"status: .* cannot be true"):
+        decode_definition({"id": "a", "kind": "k", "status": status})

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from agent.wire.strict_json import NotJson, decode, encode
+from agent.wire.strict_json import BadItem, NotJson, decode, decode_items, encode
 
 
 @pytest.mark.parametrize(
@@ -64,3 +64,54 @@ def test_no_bytes_do_anything_but_decode_or_be_refused(data: bytes) -> None:
 
 def test_brackets_in_strings_do_not_count_as_depth() -> None:
     assert decode(json.dumps({"a": "[" * 1000 + '\\"' + "{" * 50}).encode())
+
+
+@pytest.mark.parametrize(
+    ("item", "word"),
+    [
+        ('{"id": "bad", "n": 18446744073709551616}', "64 bits"),
+        ('{"id": "bad", "n": NaN}', "NaN"),
+        ('{"id": "bad", "n": 1e999}', "too large"),
+        ('{"id": "bad", "p": {"a": 1, "a": 2}}', "stands twice"),
+        ('{"id": "bad", "t": "\\ud800"}', "surrogate"),
+        ('{"id": "bad", "d": ' + "[" * 30 + "]" * 30 + "}", "nested deeper"),
+    ],
+)
+def test_a_bad_item_is_refused_alone(item: str, word: str) -> None:
+    text = f'{{"cursor": "c", "actions": [{{"id": "good"}}, {item}]}}'
+    document = decode_items(text, "actions")
+    good, bad = document["actions"]
+    assert (document["cursor"], good) == ("c", {"id": "good"})
+    assert isinstance(bad, BadItem)
+    assert word in bad.why
+    assert bad.readable["id"] == "bad"
+
+
+@pytest.mark.parametrize(
+    ("text", "word"),
+    [
+        ('{"cursor": NaN, "actions": []}', "NaN"),
+        ('{"cursor": "a", "cursor": "b", "actions": []}', "stands twice"),
+        ('{"cursor": "a", "cursor": "b", "actions": [NaN]}', "NaN"),
+        ('{"cursor": "c", "actions": NaN}', "NaN"),
+        ('{"cursor": "c", "actions": [' + "[" * 300, "nested deeper"),
+        ('{"cursor": "c", "actions": [{"n": NaN}]', "NaN"),
+    ],
+)
+def test_what_is_wrong_with_the_document_itself_refuses_all(text: str, word: str) -> None:
+    with pytest.raises(NotJson, match=word):
+        decode_items(text, "actions")
+
+
+def test_an_item_may_be_as_deep_as_the_document_allows() -> None:
+    text = '{"actions": [' + "[" * 30 + "]" * 30 + ", NaN]}"
+    deep, bad = decode_items(text, "actions")["actions"]
+    assert not isinstance(deep, BadItem)
+    assert bad == BadItem("NaN is not a JSON number", None)
+
+
+@pytest.mark.timeout(5)
+def test_a_great_object_with_a_repeated_key_is_refused_quickly() -> None:
+    text = "{" + "".join(f'"k{number}":1,' for number in range(100_000)) + '"z":1,"z":2}'
+    with pytest.raises(NotJson, match="'z' stands twice"):
+        decode(text)

@@ -1,0 +1,228 @@
+"""The checker must be able to fail: parts broken on purpose, and what it says of them.
+
+Each test puts one wrong part into an otherwise real world and looks for the promise that breaks in
+some of a few seeds.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Callable, Iterable
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from agent.core.nodes import events as core_events
+from agent.domain import reconcile, starting
+from agent.domain.ending import RunState
+from agent.node import turn
+from agent.node.engine import Engine
+from agent.node.ledger import Ledger
+from agent.node.ports import RunKey, RunStatus, StartRequest
+from agent.node.sync import apply as node_apply
+from agent.node.sync.apply import Applied
+from tests.fakes.fake_runner import FakeRunner
+from tests.fakes.inline_node_store import InlineNodeStore
+from tests.simulation.checker.check import check
+from tests.simulation.evidence import Evidence
+from tests.simulation.node import SimNode
+from tests.simulation.plan import Fault, draw_plan
+from tests.simulation.world import Parts, simulate, simulate_plan
+
+SEEDS_TRIED_MAX = 30
+
+pytestmark = pytest.mark.timeout(90)
+
+
+def expect(promise: str, parts: type[Parts] = Parts, first: int = 0) -> None:
+    """The checker names this promise within a few seeds."""
+    found: set[str] = set()
+    for seed in range(first, first + SEEDS_TRIED_MAX):
+        found |= {violation.promise for violation in check(simulate(seed, parts=parts))}
+        if promise in found:
+            return
+    pytest.fail(f"{promise} was not found broken, only {found or 'nothing'}")
+
+
+def with_node(**broken: Any) -> type[Parts]:
+    """A world whose nodes have these parts."""
+    node = type("BrokenNode", (SimNode,), broken)
+    return type("BrokenParts", (Parts,), {"node": node})
+
+
+class ForgetsTombstones(FakeRunner):
+    """Says that a run never started, and starts it when the request arrives after all."""
+
+    def claim(self, key: RunKey) -> RunStatus:
+        status = super().claim(key)
+        if self.runs[key.row, key.start_no].tombstone:
+            del self.runs[key.row, key.start_no]
+        return status
+
+
+class StartsTwice(FakeRunner):
+    """Starts every eighth action's script two times."""
+
+    def start(self, request: StartRequest) -> RunStatus:
+        is_new = (request.key.row, request.key.start_no) not in self.runs
+        status = super().start(request)
+        if is_new and status.state is RunState.RUNNING and request.key.row % 8 == 0:
+            self._spawn(request)
+        return status
+
+
+class SkipsEvents(Ledger):
+    """Changes a status now and then without writing its event."""
+
+    skipped = 0
+
+    def move(self, connection: sqlite3.Connection, action: Any, transition: Any) -> Any:
+        moved = super().move(connection, action, transition)
+        SkipsEvents.skipped += 1
+        if SkipsEvents.skipped % 9 == 0:
+            connection.execute("DELETE FROM events WHERE seq = (SELECT max(seq) FROM events)")
+        return moved
+
+
+class ForgetsWhatRuns(Engine):
+    """Believes that all its places are always free."""
+
+    def _input(self, endings: Any) -> Any:
+        running, self.running = self.running, {}
+        given = super()._input(endings)
+        self.running = running
+        return given
+
+
+class AcknowledgesEarly(Engine):
+    """Lets the core know of a withdrawal while the start is still on its way."""
+
+    async def until_answered(self, actions: Iterable[Any]) -> None:
+        """Not at all."""
+
+
+def test_a_runner_that_starts_twice_is_found() -> None:
+    expect("P1", with_node(runner_of=StartsTwice))
+
+
+def test_a_runner_that_forgets_tombstones_is_found() -> None:
+    """Where the connection often breaks with a start on its way, which then arrives."""
+    found: set[str] = set()
+    for seed in range(SEEDS_TRIED_MAX):
+        cuts = tuple(Fault(at_s * 1.0, "runner_cut", "n1", 0.0) for at_s in range(4, 90, 4))
+        plan = replace(draw_plan(seed, 60), runner_pause_s=0.5, store_pause_s=0.0, faults=cuts)
+        evidence = simulate_plan(plan, with_node(runner_of=ForgetsTombstones))
+        found |= {violation.promise for violation in check(evidence)}
+        if "P1" in found:
+            return
+    pytest.fail(f"only {found}")
+
+
+def test_a_ledger_that_skips_an_event_is_found() -> None:
+    expect("P4", with_node(ledger_of=SkipsEvents))
+
+
+def test_an_engine_that_overlaps_is_found() -> None:
+    expect("queue", with_node(engine_of=ForgetsWhatRuns))
+
+
+def test_a_start_after_an_acknowledged_withdrawal_is_found() -> None:
+    for seed in range(SEEDS_TRIED_MAX):
+        plan = replace(draw_plan(seed, 60), runner_pause_s=3.0, store_pause_s=0.0, faults=())
+        evidence = simulate_plan(plan, with_node(engine_of=AcknowledgesEarly))
+        if "P8" in {violation.promise for violation in check(evidence)}:
+            return
+    pytest.fail("P8 was not found broken")
+
+
+def test_an_engine_that_starts_what_was_withdrawn_is_found(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def keep(*_: Any, **__: Any) -> None:
+        return None
+
+    def no_ending(current: Any, incoming: Any, now: Any) -> Any:
+        change = real(current, incoming, now)
+        return type(change)(verdict=change.verdict, definition=change.definition,
+                            due_at=change.due_at)  # fmt: skip
+
+    real = reconcile.decide_definition
+    monkeypatch.setattr("agent.node.ledger.decide_definition", no_ending)
+    monkeypatch.setattr(turn, "decide_unwanted", keep)
+    monkeypatch.setattr(starting, "decide_unwanted", keep)
+    monkeypatch.setattr(node_apply, "_cannot_run", keep)
+    expect("P8")
+
+
+def test_a_core_that_stores_an_event_twice_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
+    def twice(event_seq: int, batch: Any, known: Any) -> Any:
+        fresh, seq, refusal = real(event_seq, batch, known)
+        doubled = [
+            type(event)(**{**_fields(event), "mark": event.mark + "2"})
+            for event in fresh if event.seq % 7 == 0
+        ]  # fmt: skip
+        return [*fresh, *doubled], seq, refusal
+
+    real = core_events.take_in_order
+    monkeypatch.setattr(core_events, "take_in_order", twice)
+    expect("P4")
+
+
+def _fields(event: Any) -> dict[str, Any]:
+    return {name: getattr(event, name) for name in event.__slots__}
+
+
+def test_a_core_that_loses_an_event_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
+    def lossy(event_seq: int, batch: Any, known: Any) -> Any:
+        fresh, seq, refusal = real(event_seq, batch, known)
+        return [event for event in fresh if event.seq % 11], seq, refusal
+
+    real = core_events.take_in_order
+    monkeypatch.setattr(core_events, "take_in_order", lossy)
+    expect("P4")
+
+
+def test_a_node_that_takes_old_revisions_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Swaps(Ledger):
+        """Puts the revision back by one now and then."""
+
+        def move(self, connection: sqlite3.Connection, action: Any, transition: Any) -> Any:
+            moved = super().move(connection, action, transition)
+            connection.execute(
+                "UPDATE actions SET revision = 1 WHERE row = ? AND revision > 1", (action.row,)
+            )
+            return moved
+
+    expect("P7", with_node(ledger_of=Swaps))
+
+
+def test_a_store_that_tells_before_the_commit_is_found() -> None:
+    class Hasty(InlineNodeStore):
+        """Answers, and forgets to commit, now and then."""
+
+        count = 0
+
+        async def write(self, operation: Callable[[sqlite3.Connection], Any]) -> Any:
+            Hasty.count += 1
+            if Hasty.count % 23:
+                return await super().write(operation)
+            self._require_life()
+            self._connection.execute("BEGIN")
+            try:
+                return operation(self._connection)
+            finally:
+                self._connection.execute("ROLLBACK")
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("tests.simulation.node.InlineNodeStore", Hasty)
+        expect("P6")
+
+
+def test_a_daemon_that_dies_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
+    def fails(*_: Any) -> Applied:
+        raise ZeroDivisionError
+
+    monkeypatch.setattr("agent.node.sync.pull.apply_pull", fails)
+    evidence: Evidence = simulate(0)
+    assert "bug" in {violation.promise for violation in check(evidence)}

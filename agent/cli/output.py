@@ -61,8 +61,6 @@ class Command(click.Command):
             failure = Failure(UNREACHABLE, "unreachable", str(error), hint=HINT)
         except ApiRefused as error:
             code = NOT_FOUND if error.status == 404 else REFUSED
-            if error.status >= 500:
-                code = UNREACHABLE  # it is there and cannot answer: try again, or see its log
             failure = Failure(code, error.code, str(error), faults=error.faults)
         except Failure as error:
             failure = error

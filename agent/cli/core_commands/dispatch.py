@@ -15,7 +15,6 @@ from agent.cli.times import relative
 from agent.cli.values import instant, json_value, span_s, start
 from agent.domain.phase import ENDED
 
-WAIT_FOR_EVER = "forever"
 WAIT_PER_CALL_S = 55.0
 AWAY_S_MAX = 60.0  # so long may a restart of the core take while somebody waits
 AWAY_AGAIN_S = 0.2
@@ -35,17 +34,17 @@ AWAY_AGAIN_S = 0.2
 @click.option("--correlation-id", help="Shown and filterable everywhere.")
 @click.option("--dry-run", is_flag=True, help="Check everything, change nothing.")
 @click.option(
-    "--wait",
-    is_flag=False,
-    flag_value=WAIT_FOR_EVER,
-    help="Wait until it has ended, at most so many seconds; exit code 1 unless it is done.",
+    "--wait", is_flag=True, help="Until it has ended; exit code 1 unless it is done."
 )
+@click.option("--wait-for", metavar="SPAN", help="The same, but at most so long, as 30s.")
 @json_option
 @click.pass_context
-def dispatch(context: click.Context, /, kind: str, wait: str | None, **given: Any) -> None:
+def dispatch(
+    context: click.Context, /, kind: str, wait: bool, wait_for: str | None, **given: Any
+) -> None:
     """Run KIND on a node, now or later."""
     core: CoreContext = context.obj
-    limit_s = _wait_limit_s(wait)
+    limit_s = _wait_limit_s(wait_for, wait=wait)
     client = core.client()
     outcome = client.post(
         "/v1/dispatch", _definition(kind, given), dry_run=True if given["dry_run"] else None
@@ -54,7 +53,7 @@ def dispatch(context: click.Context, /, kind: str, wait: str | None, **given: An
         show(context, outcome, _told(outcome, given["node"]))
         return
     try:
-        document = wait_for(client, outcome["action_id"], limit_s)
+        document = wait_until_ended(client, outcome["action_id"], limit_s)
     except BaseException:
         click.echo(f"corectl: not waiting any more; {outcome['action_id']} goes on", err=True)
         raise
@@ -63,12 +62,11 @@ def dispatch(context: click.Context, /, kind: str, wait: str | None, **given: An
         context.exit(ACTION_FAILED)
 
 
-def _wait_limit_s(wait: str | None) -> float | None:
-    if wait is None:
-        return None
-    if wait == WAIT_FOR_EVER:
-        return float("inf")
-    return span_s(wait, "--wait")
+def _wait_limit_s(span: str | None, *, wait: bool) -> float | None:
+    """How long to wait at most; None where nobody asked to."""
+    if span is not None:
+        return span_s(span, "--wait-for")
+    return float("inf") if wait else None
 
 
 def _definition(kind: str, given: dict[str, Any]) -> dict[str, Any]:
@@ -97,7 +95,7 @@ def _told(outcome: dict[str, Any], node: str) -> str:
     return f"{action_id} {outcome['outcome']} on {node}"
 
 
-def wait_for(client: ApiClient, action_id: str, limit_s: float) -> dict[str, Any]:
+def wait_until_ended(client: ApiClient, action_id: str, limit_s: float) -> dict[str, Any]:
     """The action once it has ended, or as it is when the time is over.
 
     A restart of the core meanwhile is waited out. Raises as the client does.

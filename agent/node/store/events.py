@@ -68,7 +68,9 @@ def after(connection: sqlite3.Connection, seq: int, limit: int) -> list[Event]:
     return list(each_after(connection, seq, limit))
 
 
-def each_after(connection: sqlite3.Connection, seq: int, limit: int) -> Generator[Event, None, None]:
+def each_after(
+    connection: sqlite3.Connection, seq: int, limit: int
+) -> Generator[Event, None, None]:
     """As `after`, one by one, for a reader who takes as many bytes as it may."""
     rows = connection.execute(
         "SELECT seq, mark, type, at, body FROM events WHERE seq > ? ORDER BY seq LIMIT ?",

@@ -104,7 +104,7 @@ def test_a_dispatch_that_is_waited_for(shared_core: CoreProcess) -> None:
 
 def test_a_failed_action_is_exit_code_1(shared_core: CoreProcess) -> None:
     worker = Worker(shared_core, status="FAILED")
-    found = corectl(shared_core, "dispatch", "fail", "--node", worker.node_id, "--wait", "20")
+    found = corectl(shared_core, "dispatch", "fail", "--node", worker.node_id, "--wait-for", "20s")
     worker.stop()
     assert found.returncode == 1
     assert "FAILED (exit code 7, exit_nonzero)" in found.stdout
@@ -112,7 +112,7 @@ def test_a_failed_action_is_exit_code_1(shared_core: CoreProcess) -> None:
 
 def test_waiting_in_vain_is_exit_code_1(shared_core: CoreProcess) -> None:
     node = asyncio.run(enrolled(shared_core))
-    found = corectl(shared_core, "dispatch", "sleep", "--node", node, "--wait", "0.3")
+    found = corectl(shared_core, "dispatch", "sleep", "--node", node, "--wait-for", "0.3")
     assert found.returncode == 1
     assert "has not ended yet" in found.stdout
 

@@ -19,8 +19,6 @@ from agent.domain.lifecycle import ExecutionStatus, Reason
 from agent.domain.manifest import Terms
 from agent.domain.retry import next_attempt_at
 
-EXIT_TEMPORARY = 75  # EX_TEMPFAIL of sysexits.h: "retry if you may"
-
 FINISHED_WHILE_AWAY = "finished_while_away"
 ADOPTED = "adopted"
 NEVER_STARTED = "never_started"

@@ -120,12 +120,13 @@ class Commands:
         """All faults together: of form, of kind and payload, of what a node may own."""
         faults: list[Fault] = []
         definition = None
+        if isinstance(document, Mapping):
+            document = {**document, "requester": requester.value}  # the door, not what it claims
         try:
             definition = decode_definition(
                 document,
                 id=new_id(self._clock.now(), self._random_bits),
                 owner=Owner.NODE.value,
-                requester=requester.value,
             )
         except InvalidDocument as error:
             faults += error.faults

@@ -30,6 +30,7 @@ class Duties:
         self._changed = asyncio.Event()
         self._log = log
         self._scheduler.every(TIDY_EVERY_H).hours.do(self._due.append, tidy)
+        self._due.append(tidy)  # at once too: a daemon that is restarted often must tidy as well
 
     def fall_back(self, pull: Callable[[], None], poll_again: Callable[[], None]) -> None:
         """While long polls are cut: pull every minute, and try a long poll now and then."""

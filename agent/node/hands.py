@@ -69,6 +69,7 @@ class Hands:
 
     def runner_lost(self) -> None:
         """The connection is gone: nothing starts until it is back and has been asked."""
+        self._log.warning(log_events.RUNNER_LOST, running=len(self._engine.running))
         self._engine.runner_ready = False
         self.hello = None
         self._lost.set()

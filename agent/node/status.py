@@ -61,7 +61,7 @@ class Status:
             "outbox": outbox,
             "fenced": sync.fenced,
             "polling": sync.polling,
-            "problem": sync.problem,
+            "problem": sync.problem or sync.push_problem,
         }
 
     def _runner(self) -> dict[str, Any]:

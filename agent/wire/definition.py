@@ -31,6 +31,7 @@ PAYLOAD_BYTES_MAX = 64 * 1024
 METADATA_BYTES_MAX = 16 * 1024
 EXTRA_BYTES_MAX = 16 * 1024
 REVISION_MAX = 2**53
+TIMEOUT_S_MAX = 10 * 366 * 86_400.0  # the runner's own bound
 FEATURES: frozenset[str] = frozenset({"windows", "retry", "dry_run", "start_deadline"})
 """What `requires` may name on this version; later versions add words, never take one away."""
 
@@ -92,7 +93,7 @@ FIELDS: Mapping[str, Field] = {
     "to_date": Field(f.instant),
     "should_be_executed": Field(f.boolean),
     "app_names": Field(f.text_list(32, 128)),
-    "timeout_s": Field(f.number(0.001, SPAN_S_MAX)),
+    "timeout_s": Field(f.number(0.001, TIMEOUT_S_MAX)),
     "grace_s": Field(f.number(0, 86400)),
     "retry": Field(_retry),
     "on_restart": Field(f.choice(OnRestart)),

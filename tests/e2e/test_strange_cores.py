@@ -221,3 +221,21 @@ def _rss_mb(node: NodeProcess) -> float:
         if line.startswith("VmRSS"):
             return int(line.split()[1]) / 1024
     raise AssertionError("no VmRSS")
+
+
+def test_a_refused_push_does_not_keep_withdrawals_away(
+    node: NodeProcess, core: ScriptedCore
+) -> None:
+    core.offer_actions(definition("runs", kind="sleep", payload={"seconds": 60}))
+    core.wait_for_status("runs", "STARTED")
+    core.refuse_events = (422, {"error": "invalid", "message": "not like this"})
+    core.offer_actions(definition("other"))
+    wait_until(lambda: "not like this" in (node.status()["core"]["problem"] or ""), 20, "not told")
+    core.offer_actions(definition("runs", revision=2, should_be_executed=False, kind="sleep"))
+    assert node.wait_status("runs")["reason"] == "withdrawn"
+
+
+def test_who_asked_is_the_door_not_what_the_document_claims(node: NodeProcess) -> None:
+    """CHECKLIST 11."""
+    claimed = node.run("tiny", requester="core_playbook")
+    assert node.show(claimed)["requester"] == "agent_api"

@@ -41,6 +41,7 @@ class ScriptedCore:
     calls: list[Call] = field(default_factory=list)
     events: list[dict[str, Any]] = field(default_factory=list)
     closed: bool = False
+    refuse_events: tuple[int, Any] | None = None
     cursor: int = 0
     port: int = 0
     more: threading.Event = field(default_factory=threading.Event)
@@ -145,6 +146,11 @@ class Handler(BaseHTTPRequestHandler):
         self.reply({})
 
     def _take_events(self, body: Any) -> None:
+        if self.core.refuse_events is not None:
+            status, answer = self.core.refuse_events
+            self._note(body)
+            self.reply(answer, status)
+            return
         known = {event["mark"] for event in self.core.events}
         self.core.events += [event for event in body["events"] if event["mark"] not in known]
         self._note(body)

@@ -33,9 +33,7 @@ AWAY_AGAIN_S = 0.2
 @click.option("--timeout", help="Stopped after this time, as 30s.")
 @click.option("--correlation-id", help="Shown and filterable everywhere.")
 @click.option("--dry-run", is_flag=True, help="Check everything, change nothing.")
-@click.option(
-    "--wait", is_flag=True, help="Until it has ended; exit code 1 unless it is done."
-)
+@click.option("--wait", is_flag=True, help="Until it has ended; exit code 1 unless it is done.")
 @click.option("--wait-for", metavar="SPAN", help="The same, but at most so long, as 30s.")
 @json_option
 @click.pass_context

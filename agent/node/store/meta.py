@@ -34,7 +34,6 @@ class Meta:
     pruned_seq: int = 0
     requests_done: str = ""
     state_owed: int = 0
-    last_wall_us: int = 0
 
 
 _TYPES: dict[str, type[str | int]] = {

@@ -54,6 +54,7 @@ class HttpCore:
                 PROTOCOL_HEADER: str(PROTOCOL),
                 "User-Agent": f"node-agent/{version}",
                 "Accept": "application/json",
+                "Accept-Encoding": "identity",  # a body is bounded as it comes, not as it inflates
             },
             follow_redirects=False,
             # Loading the authorities takes 5 MB, which a core without TLS does not need.

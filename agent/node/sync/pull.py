@@ -24,7 +24,6 @@ from agent.wire.messages import PullAnswer
 
 LONG_POLL_S = 50.0
 CUTS_BEFORE_POLLING = 3
-FALLBACK_S = 60.0
 STORE_RETRY_S = 2.0
 
 

@@ -114,6 +114,7 @@ class Push:
             await self._heal(error)
             return
         self._state.last_push_at = self._clock.now()
+        self._state.push_problem = None
         newest: int = outbox.events[-1]["seq"]
         # A core that has more than was ever pushed knows another history of this node: what was
         # not pushed is not acknowledged by it, and the next push finds the fork.

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import sqlite3
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from typing import Any
 
 from agent.domain.ids import RandomBits, new_mark
@@ -115,12 +115,24 @@ class Session:
         """The credential is another core's or a revoked one, and a token is there to replace it."""
         return token is not None and not self._enrolled and self._credentials.read() is not None
 
+    async def _patiently(self, loop: Callable[[], Awaitable[None]]) -> None:
+        """A refused push or report is no reason not to hear of withdrawals: it is tried again."""
+        while True:
+            try:
+                await loop()
+            except CoreRefused as error:
+                if error.code in (ERROR_FENCED, ERROR_UNAUTHORIZED):
+                    raise
+                self._log.error(log_events.CORE_REFUSED, error=str(error))
+                self._state.push_problem = str(error)
+                await asyncio.sleep(REFUSED_AGAIN_S * (1.0 + self._jitter()))
+
     async def _loops(self) -> None:
         """All three, until one is refused; recovery comes before the first pull (DESIGN §3)."""
         self._state.recheck = True
         loops = [
-            asyncio.ensure_future(self._report.run()),
-            asyncio.ensure_future(self._push.run()),
+            asyncio.ensure_future(self._patiently(self._report.run)),
+            asyncio.ensure_future(self._patiently(self._push.run)),
             asyncio.ensure_future(self._pull_when_recovered()),
         ]
         try:

@@ -16,6 +16,8 @@ class SyncState:
     last_pull_at: datetime | None = None
     last_push_at: datetime | None = None
     problem: str | None = None
+    push_problem: str | None = None
+    """Why what happened here is not taken by the core, while pulls may go well."""
     fenced: bool = False
     refused: bool = False
     """The core answered with a refusal; it is tried again, but slowly."""

@@ -62,6 +62,9 @@ def in_a_frozen_world(scenario: Callable[[Box], Awaitable[None]]) -> None:
         box = Box(clock)
         try:
             async with asyncio.timeout(SOON_S):
+                await box.pass_time(timedelta(0))
+                assert box.done == ["tidy"], "once at the start, however often that is"
+                box.done.clear()
                 await scenario(box)
         finally:
             await box.close()

@@ -69,6 +69,7 @@ class CoreConnection:
             **common, runner=self._runner, engine=self._engine, kinds=self._kinds,
             version=VERSION, host=socket.gethostname(),
         )  # fmt: skip
+        push.on_reached = self._pull_again
         self._engine.changes.listen(push.wake)
         self._engine.changes.listen(report.wake)
         self._hands.on_kinds = report.wake
@@ -80,6 +81,11 @@ class CoreConnection:
             jitter=random.random, random_bits=secrets.randbits, log=self._log,
         )  # fmt: skip
         await session.run(self._settings.enroll_token, self._agent_id)
+
+    def _pull_again(self) -> None:
+        """A core that took events is there: a pull that backs off is tried now."""
+        if not self.state.connected and not self.state.refused:
+            self._pull.nudge()
 
     def _poll_again(self) -> None:
         self.state.polling = False

@@ -53,6 +53,8 @@ class Push:
         self._state = state
         self._log = log
         self._wake = asyncio.Event()
+        self.on_reached: Callable[[], None] = lambda: None
+        """The core took something: whoever waits before asking it again need not."""
 
     def wake(self) -> None:
         """There may be something to push."""
@@ -115,6 +117,7 @@ class Push:
             return
         self._state.last_push_at = self._clock.now()
         self._state.push_problem = None
+        self.on_reached()
         newest: int = outbox.events[-1]["seq"]
         # A core that has more than was ever pushed knows another history of this node: what was
         # not pushed is not acknowledged by it, and the next push finds the fork.

@@ -86,6 +86,10 @@ def _read_schema(manifest: dict[str, Any], faults: list[str]) -> None:
             if not isinstance(schema, dict):
                 raise ValueError("not an object")
         json.dumps(schema, allow_nan=False)
+        astray = sorted((set(_CHECKS) & set(schema or {})) - {"description"})
+        if astray:
+            # TOML gives a line to the table above it: a limit there would limit nothing.
+            faults.append(f"{', '.join(astray)} stands in payload_schema; move it above the table")
     except (ValueError, TypeError, RecursionError) as error:
         faults.append(f"payload_schema is not a JSON object: {error}")
         schema = None

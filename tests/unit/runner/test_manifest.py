@@ -85,3 +85,10 @@ def test_no_value_gets_past_with_a_wrong_type(table: dict[str, str]) -> None:
     manifest, _ = parse_manifest(text.encode())
     expected: dict[str, Any] = {"parallel": bool, "dry_run": bool, "description": str}
     assert all(isinstance(manifest[key], kind) for key, kind in expected.items())
+
+
+def test_a_limit_below_the_schema_s_table_is_told_not_lost() -> None:
+    table = b'[payload_schema]\ntype = "object"\n'
+    _, faults = parse_manifest(table + b'timeout_s = 1\non_restart = "never"\n')
+    assert faults == ["on_restart, timeout_s stands in payload_schema; move it above the table"]
+    assert parse_manifest(table + b'description = "of the schema"\n')[1] == []

@@ -47,6 +47,12 @@ class Action:
     stop_cause: str | None = None
     """Why it is to be stopped, once that is decided; the status changes when it has stopped."""
     started_revision: int | None = None
+    missed: Mapping[str, Any] | None = None
+    """Of a row that stands for missed instants: {first, last, count} (DESIGN §3)."""
+    hold_restarts: int = 0
+    """How often in a row a `hold` script ended early; sets the wait before the next start."""
+    parked: str | None = None
+    """Why this version cannot handle the stored row; it waits, visibly, for one that can."""
 
     @property
     def is_final(self) -> bool:

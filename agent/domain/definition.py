@@ -11,6 +11,8 @@ from datetime import datetime
 from enum import StrEnum
 from typing import Any
 
+from agent.domain.schedule.spec import Schedule
+
 GRACE_S_DEFAULT = 10.0
 
 
@@ -80,7 +82,7 @@ class Retry:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Definition:
-    """One thing to do once on one node. Names as in DESIGN §4; times are aware UTC."""
+    """One thing to do on one node, once or by a schedule. Names as in DESIGN §4; aware UTC."""
 
     id: str
     kind: str
@@ -112,6 +114,11 @@ class Definition:
     autonomous_eligible: bool | None = None
     rollback_reference: Any = None
     retry_of: str | None = None
+    schedule: Schedule | None = None
+    """Makes it a recurring action: it never runs itself, its occurrences do."""
+    recurring_id: str | None = None
+    """Of an occurrence: the recurring action it belongs to, for the instant `nominal_at`."""
+    nominal_at: datetime | None = None
     requires: tuple[str, ...] = ()
     extra: Mapping[str, Any] = field(default_factory=dict)
     """Fields that this version does not know: kept, shown, and ignored."""

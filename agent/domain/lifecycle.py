@@ -98,7 +98,7 @@ TABLE: Mapping[tuple[State, ExecutionStatus], frozenset[Reason]] = {
         }
     ),
     (State.WAITING_AGAIN, _S.WONT_FINISH): frozenset(
-        {_R.WITHDRAWN, _R.CANCELLED_ON_NODE, _R.WINDOW_CLOSED}
+        {_R.WITHDRAWN, _R.CANCELLED_ON_NODE, _R.WINDOW_CLOSED, _R.OVERLAP}
     ),
     (State.WAITING_AGAIN, _S.FAILED): frozenset({_R.RETRY_ABANDONED}),
     (State.STARTED, _S.FINISHED): frozenset({_R.EXIT_ZERO, _R.WINDOW_CLOSED}),

@@ -14,6 +14,7 @@ from agent.domain.lifecycle import ExecutionStatus
 from agent.wire import fields as f
 from agent.wire.fields import Field, read_fields
 
+MISSED_BYTES_MAX = 4096
 OUTPUT_BYTES_MAX = 32 * 1024  # the 4 KiB tail, each byte an escape of six in the worst case, sizes
 
 
@@ -31,6 +32,7 @@ class Execution:
     error: str | None = None
     verdict: str | None = None
     output: Mapping[str, Any] | None = None
+    missed: Mapping[str, Any] | None = None
 
 
 def encode_execution(action: Action) -> dict[str, Any]:
@@ -46,6 +48,7 @@ def encode_execution(action: Action) -> dict[str, Any]:
         "error": action.error,
         "verdict": action.verdict,
         "output": action.output,
+        "missed": action.missed,
     }
 
 
@@ -60,6 +63,7 @@ _FIELDS: Mapping[str, Field] = {
     "error": Field(f.text(ERROR_CHARS_MAX)),
     "verdict": Field(f.text(64)),
     "output": Field(f.json_object(OUTPUT_BYTES_MAX)),
+    "missed": Field(f.json_object(MISSED_BYTES_MAX)),
 }
 
 

@@ -23,7 +23,8 @@ _COLUMNS = (
     "row", "id", "owner", "kind", "revision", "definition", "app_names", "parallel",
     "accepted_at", "execution_status", "reason", "attempt", "start_no", "failures", "due_at",
     "expires_at", "started_at", "ended_at", "exit_code", "signal", "error", "verdict", "output",
-    "stop_cause", "started_revision",
+    "stop_cause", "started_revision", "recurring_id", "nominal_at", "missed", "hold_restarts",
+    "parked",
 )  # fmt: skip
 _SELECT = f"SELECT {', '.join(_COLUMNS)} FROM actions"
 _INSERT = f"INSERT INTO actions ({', '.join(_COLUMNS)}) VALUES ({', '.join('?' * len(_COLUMNS))})"
@@ -94,7 +95,8 @@ def due(
     """
     busy = json.dumps(sorted(busy_apps))
     rows = connection.execute(
-        f"{_SELECT} INDEXED BY actions_due WHERE execution_status = 'NULL' AND parallel = ?"
+        f"{_SELECT} INDEXED BY actions_due WHERE execution_status = 'NULL' AND parked IS NULL"
+        " AND parallel = ?"
         " AND due_at <= ? AND (app_names IS NULL OR NOT EXISTS (SELECT 1 FROM"
         " json_each(actions.app_names) AS app JOIN json_each(?) AS busy"
         " ON app.value = busy.value)) ORDER BY due_at, row LIMIT ?",
@@ -106,7 +108,7 @@ def due(
 def expired(connection: sqlite3.Connection, now: datetime, limit: int) -> list[Action]:
     """Waiting actions whose latest start has passed."""
     rows = connection.execute(
-        f"{_SELECT} WHERE execution_status = 'NULL' AND expires_at IS NOT NULL"
+        f"{_SELECT} WHERE execution_status = 'NULL' AND parked IS NULL AND expires_at IS NOT NULL"
         " AND expires_at <= ? ORDER BY expires_at LIMIT ?",
         (to_us(now), limit),
     )
@@ -119,14 +121,14 @@ def next_instant(connection: sqlite3.Connection, now: datetime) -> datetime | No
     found = [
         connection.execute(
             "SELECT min(due_at) FROM actions INDEXED BY actions_due WHERE"
-            " execution_status = 'NULL' AND parallel = ? AND due_at > ?",
+            " execution_status = 'NULL' AND parked IS NULL AND parallel = ? AND due_at > ?",
             (parallel, at),
         ).fetchone()[0]
         for parallel in (0, 1)
     ]
     found.append(
         connection.execute(
-            "SELECT min(expires_at) FROM actions WHERE execution_status = 'NULL'"
+            "SELECT min(expires_at) FROM actions WHERE execution_status = 'NULL' AND parked IS NULL"
             " AND expires_at IS NOT NULL AND expires_at > ?",
             (at,),
         ).fetchone()[0]
@@ -140,7 +142,7 @@ def next_due(connection: sqlite3.Connection) -> datetime | None:
     found = [
         connection.execute(
             "SELECT min(due_at) FROM actions INDEXED BY actions_due"
-            " WHERE execution_status = 'NULL' AND parallel = ?",
+            " WHERE execution_status = 'NULL' AND parked IS NULL AND parallel = ?",
             (parallel,),
         ).fetchone()[0]
         for parallel in (0, 1)
@@ -154,7 +156,8 @@ def count_due(connection: sqlite3.Connection, now: datetime, at_most: int) -> in
     return int(
         connection.execute(
             "SELECT count(*) FROM (SELECT 1 FROM actions INDEXED BY actions_due WHERE"
-            " execution_status = 'NULL' AND parallel IN (0, 1) AND due_at <= ? LIMIT ?)",
+            " execution_status = 'NULL' AND parked IS NULL AND parallel IN (0, 1)"
+            " AND due_at <= ? LIMIT ?)",
             (to_us(now), at_most),
         ).fetchone()[0]
     )
@@ -205,6 +208,11 @@ def _to_row(action: Action) -> tuple[Any, ...]:
         strict_json.encode_text(action.output) if action.output else None,
         action.stop_cause,
         action.started_revision,
+        definition.recurring_id,
+        _maybe_us(definition.nominal_at),
+        strict_json.encode_text(action.missed) if action.missed else None,
+        action.hold_restarts,
+        action.parked,
     )
 
 
@@ -229,6 +237,9 @@ def _from_row(row: sqlite3.Row) -> Action:
         output=json.loads(row["output"]) if row["output"] else None,
         stop_cause=row["stop_cause"],
         started_revision=row["started_revision"],
+        missed=json.loads(row["missed"]) if row["missed"] else None,
+        hold_restarts=row["hold_restarts"],
+        parked=row["parked"],
     )
 
 

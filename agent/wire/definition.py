@@ -22,7 +22,9 @@ from agent.domain.definition import (
     RiskLevel,
 )
 from agent.domain.errors import Fault, InvalidDocument, shown
+from agent.domain.ids import RECURRING_ID_CHARS_MAX
 from agent.domain.instants import SPAN_S_MAX, format_instant
+from agent.domain.schedule.spec import Schedule
 from agent.wire import fields as f
 from agent.wire import strict_json
 from agent.wire.fields import Field, read_closed, read_fields
@@ -32,7 +34,9 @@ METADATA_BYTES_MAX = 16 * 1024
 EXTRA_BYTES_MAX = 16 * 1024
 REVISION_MAX = 2**53
 TIMEOUT_S_MAX = 10 * 366 * 86_400.0  # the runner's own bound
-FEATURES: frozenset[str] = frozenset({"windows", "retry", "dry_run", "start_deadline"})
+FEATURES: frozenset[str] = frozenset(
+    {"windows", "retry", "dry_run", "start_deadline", "schedule", "hold", "brake"}
+)
 """What `requires` may name on this version; later versions add words, never take one away."""
 
 _REPORTED = frozenset(
@@ -42,7 +46,6 @@ _REPORTED = frozenset(
 _SAME_AS = {"action_id": "id", "action_type": "kind"}
 _OTHER_WORDS = {"end_date": "to_date", "start_date": "from_date", "type": "kind"}
 _STATUS_WORDS = frozenset({"pending", "queued", "scheduled", "NEW", "NULL"})
-_UNSUPPORTED = {"schedule": "recurring actions are not supported by this version of the agent"}
 
 
 def _retry(value: Any) -> Retry:
@@ -73,6 +76,12 @@ def _approval(value: Any) -> Approval:
             },
         )
     )
+
+
+def _schedule(value: Any) -> Schedule:
+    from agent.wire.schedule import decode_schedule  # noqa: PLC0415 — most actions have none
+
+    return decode_schedule(value)
 
 
 def _rollback(value: Any) -> Any:
@@ -112,6 +121,9 @@ FIELDS: Mapping[str, Field] = {
     "autonomous_eligible": Field(f.boolean),
     "rollback_reference": Field(_rollback),
     "retry_of": Field(f.action_id),
+    "schedule": Field(_schedule),
+    "recurring_id": Field(f.action_id),
+    "nominal_at": Field(f.instant),
     "requires": Field(f.text_list(32, 64)),
 }
 
@@ -132,7 +144,7 @@ def decode_definition(document: Any, **defaults: Any) -> Definition:
     faults += field_faults
     extra = {k: v for k, v in given.items() if k not in FIELDS and k not in _REPORTED}
     faults += _extra_faults(extra)
-    faults += _joint_faults(values)
+    faults += _joint_faults(values) + _recurring_faults(given, values)
     if faults:
         raise InvalidDocument(faults)
     return Definition(**values, extra=extra)
@@ -161,7 +173,7 @@ def _one_name_each(document: Mapping[str, Any]) -> tuple[dict[str, Any], list[Fa
 
 
 def _extra_faults(extra: Mapping[str, Any]) -> list[Fault]:
-    faults = [Fault(key, text) for key, text in _UNSUPPORTED.items() if extra.get(key) is not None]
+    faults = []
     for key in extra:
         ours = f.snake_case(key)
         ours = _SAME_AS.get(ours) or _OTHER_WORDS.get(ours) or ours
@@ -191,6 +203,25 @@ def _joint_faults(values: Mapping[str, Any]) -> list[Fault]:
     return faults
 
 
+def _recurring_faults(given: Mapping[str, Any], values: Mapping[str, Any]) -> list[Fault]:
+    """A rule has a short id, and nothing is a rule and an occurrence of one."""
+    if given.get("schedule") is None:
+        return []
+    faults = []
+    name = values.get("id", "")
+    if len(name) > RECURRING_ID_CHARS_MAX:
+        faults.append(
+            Fault(
+                "id",
+                f"is {len(name)} characters long; with a schedule at most "
+                f"{RECURRING_ID_CHARS_MAX}, as its occurrences append their instant",
+            )
+        )
+    if "recurring_id" in values or "nominal_at" in values:
+        faults.append(Fault("schedule", "an occurrence of a recurring action has none of its own"))
+    return faults
+
+
 def encode_definition(definition: Definition) -> dict[str, Any]:
     """The definition as plain JSON values; fields that say nothing are left out."""
     document: dict[str, Any] = dict(definition.extra)
@@ -205,6 +236,10 @@ def encode_definition(definition: Definition) -> dict[str, Any]:
 def _plain(value: Any) -> Any:
     if isinstance(value, datetime):
         return format_instant(value)
+    if isinstance(value, Schedule):
+        from agent.wire.schedule import encode_schedule  # noqa: PLC0415
+
+        return encode_schedule(value)
     if isinstance(value, Retry | Approval):
         pairs = ((field.name, getattr(value, field.name)) for field in dataclass_fields(value))
         return {name: _plain(entry) for name, entry in pairs if entry is not None}

@@ -50,10 +50,12 @@ class CatchUp:
 class Schedule:
     """Exactly one of `cron`, `every`, `at`, `date`, `after` says when; the rest how.
 
-    `cron`, `every` and `at` keep the words they were given in (people read them again).
-    `after` names an action or recurring action of this node: one occurrence follows each time
-    it has finished. `timezone` None means the node's own. `duration_s` makes each occurrence a
-    window; `jitter_s` bounds an offset that is stable per node and recurring action.
+    `date` beside one of the first three is not another "when" but the first instant (bree's way).
+    `delay_s` alone is an instant too: so long after the anchor. `cron`, `every` and `at` keep the
+    words they were given in (people read them again). `after` names an action or recurring action
+    of this node: one occurrence follows each time it has finished. `timezone` None means the
+    node's own. `duration_s` makes each occurrence a window; `jitter_s` bounds an offset that is
+    stable per node and recurring action.
     """
 
     cron: str | None = None

@@ -97,13 +97,6 @@ def test_required_features_that_are_not_here_are_refused() -> None:
     assert "teleport" in faults({"id": "a", "kind": "k", "requires": ["teleport"]})["requires"]
 
 
-def test_recurring_actions_are_refused_clearly_by_this_version() -> None:
-    assert (
-        "not supported"
-        in faults({"id": "a", "kind": "k", "schedule": {"cron": "* * * * *"}})["schedule"]
-    )
-
-
 def test_sizes_are_bounded() -> None:
     big = {"id": "a", "kind": "k", "payload": {"x": "y" * 70_000}, "metadata": {"x": "y" * 17_000}}
     assert set(faults(big)) == {"payload", "metadata"}

@@ -1,0 +1,56 @@
+"""What a forecast says beside an instant: clock changes that touch it, windows that overlap.
+
+Pure; the texts are for people.
+"""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+
+from agent.domain.instants import format_instant
+from agent.domain.schedule.planned import Planned
+from agent.domain.schedule.rules import OnTheClock, rule_of
+from agent.domain.schedule.spec import Schedule
+from agent.domain.schedule.zones import Piece, piece_at
+
+
+def notes_for(
+    schedule: Schedule, planned: Planned, previous: Planned | None, *, zone: str
+) -> tuple[str, ...]:
+    """Notes on one planned occurrence; `previous` is the one before it, of the same rule."""
+    notes = []
+    until = None if previous is None else previous.ends_at
+    if until is not None and planned.starts_at < until:
+        lasts = format_instant(until)
+        notes.append(f"the window of the previous one lasts until {lasts}: they overlap")
+    if schedule.cron is not None or schedule.at is not None:
+        rule = rule_of(schedule, planned.nominal_at, zone=zone)
+        if isinstance(rule, OnTheClock):
+            notes += _clock_notes(rule, planned.nominal_at, schedule.timezone or zone)
+    return tuple(notes)
+
+
+def _clock_notes(rule: OnTheClock, nominal_at: datetime, zone: str) -> list[str]:
+    at = nominal_at.astimezone(UTC).replace(tzinfo=None)
+    piece = piece_at(rule.zone, at)
+    gap_begin, gap_end = piece.start + piece.before, piece.start + piece.offset
+    if at == piece.start and gap_begin < gap_end and rule.local.fixed:
+        skipped = rule.local.at_or_after(gap_begin)
+        if skipped is not None and skipped < gap_end:
+            where = f"{skipped:%H:%M} does not exist on {skipped:%Y-%m-%d} in {zone}"
+            return [f"moved by a clock change: {where}; happens at {gap_end:%H:%M}"]
+    if gap_end <= at + piece.offset < gap_begin:
+        return [_repeated(piece, at, zone, "second")]
+    later = piece_at(rule.zone, piece.end)
+    if piece.end + later.offset <= at + piece.offset < piece.end + later.before:
+        return [_repeated(later, at, zone, "first", once=rule.local.fixed)]
+    return []
+
+
+def _repeated(piece: Piece, at: datetime, zone: str, turn: str, *, once: bool = False) -> str:
+    wall = at + (piece.before if turn == "first" else piece.offset)
+    rest = "; happens this time only" if once else ""
+    return (
+        f"in an hour that a clock change repeats: {wall:%H:%M} comes twice on "
+        f"{wall:%Y-%m-%d} in {zone}; this is the {turn} time{rest}"
+    )

@@ -13,14 +13,17 @@ from typing import Any
 from agent.runner import messages, progress
 from agent.runner.limits import LINE_BYTES_MAX, PROTOCOLS, VERSION
 from agent.runner.messages import BadRequest, key_of
-from agent.runner.names import Key
-from agent.runner.output_reading import Extent, extents_on_disk, read_piece
+from agent.runner.names import BOTH, MARKS, STREAMS, Key
+from agent.runner.output_reading import Extent, extents_on_disk, read_both, read_piece
 from agent.runner.run import running_summary
 from agent.runner.supervisor import Conflict, Unavailable, UnknownRun
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from agent.runner.catalogue import Catalogue
+    from agent.runner.cgroups import Cgroups
     from agent.runner.connection import Connection
     from agent.runner.generation import Generation
     from agent.runner.journal import Journal
@@ -29,7 +32,10 @@ if TYPE_CHECKING:
     from agent.runner.server import Server
     from agent.runner.supervisor import Supervisor
 
-FEATURES = ("leftovers", "dry_run", "stop_at", "progress")
+FEATURES = (
+    "records", "leftovers", "dry_run", "stop_at", "progress", "output_both", "kinds_notice",
+    "leave", "user", "limits", "survivors_notice",
+)  # fmt: skip
 
 
 class StaleGeneration(Exception):
@@ -54,6 +60,7 @@ class Answering:
         generation: Generation,
         journal: Journal,
         parallel_max: int,
+        cgroups: Cgroups | None = None,
     ) -> None:
         self._supervisor = supervisor
         self._catalogue = catalogue
@@ -61,8 +68,12 @@ class Answering:
         self._generation = generation
         self._journal = journal
         self._parallel_max = parallel_max
+        self._cgroups = cgroups
+        self.on_greeted: Callable[[], None] = lambda: None
+        self.ask_to_leave: Callable[[], bool] = lambda: False
         self._started_at = round(time.time(), 3)
         supervisor.on_exited = self._tell_exited
+        supervisor.ending.on_survivors = self._tell_survivors
 
     def answer_line(self, connection: Connection, line: bytes) -> None:
         """Answer one request, whatever it is."""
@@ -119,15 +130,21 @@ class Answering:
     def _hello(self, connection: Connection, values: dict[str, Any]) -> dict[str, Any]:
         spoken = set(values["protocols"]) & set(PROTOCOLS)
         if not spoken:
-            raise BadRequest(f"protocols {values['protocols']}: this runner speaks {PROTOCOLS[0]}")
+            known = " and ".join(map(str, PROTOCOLS))
+            raise BadRequest(
+                f"protocols {values['protocols']}: this runner {VERSION} speaks {known}; "
+                "agentd and agent-runner must be of neighbouring versions"
+            )
         self._check_generation(values["generation"])
         self._generation.raise_to(values["generation"])
         connection.generation = values["generation"]
         self.server.set_newest(connection)
+        self.on_greeted()
         return {
             "protocol": max(spoken), "version": VERSION, "pid": os.getpid(),
             "boot_id": self._supervisor.boot_id, "max_row": self._ledger.max_row,
             "parallel_max": self._parallel_max, "features": list(FEATURES),
+            "scripts_dir": self._catalogue.path, **self._containment(),
             "running": [running_summary(run) for run in self._supervisor.running.values()],
         }  # fmt: skip
 
@@ -153,6 +170,11 @@ class Answering:
         kept = self._supervisor.forget([Key(*item) for item in values["items"]])
         return {"kept": [list(key) for key in kept]} if kept else {}
 
+    def _records(self, values: dict[str, Any]) -> dict[str, Any]:
+        after = values["after"]
+        found, more = self._ledger.list_starts(Key(*after) if after else Key(0, 0))
+        return {"items": found, "next": [found[-1]["row"], found[-1]["start_no"]] if more else None}
+
     def _kinds(self, values: dict[str, Any]) -> dict[str, Any]:
         found = self._catalogue.describe()
         if values["known"] == found["digest"]:
@@ -161,31 +183,50 @@ class Answering:
 
     def _output(self, values: dict[str, Any]) -> dict[str, Any]:
         key, stream = key_of(values), values["stream"]
-        extents, total, has_ended = self._extents(key, stream)
-        offset, data, is_last = read_piece(
-            self._ledger.fd, key, stream, extents, values["offset"], values["limit"]
-        )
+        extents, totals, has_ended = self._extents(key)
+        asked, limit = values["offset"], values["limit"]
+        if stream == BOTH:
+            total = sum(totals.values())
+            found = read_both(self._ledger.fd, key, extents, totals, asked, limit)
+        else:
+            total = totals[stream]
+            found = read_piece(self._ledger.fd, key, stream, extents[stream], asked, limit)
+        offset, data, is_last = found
+        read = STREAMS if stream == BOTH else (stream,)
+        is_gone = has_ended and is_last and not data and asked < total
         return {
             "offset": offset, "data": encode_base64(data), "next_offset": offset + len(data),
             "total": total, "done": has_ended and is_last,
+            "pruned": is_gone and not self._is_kept(key, {name: extents[name] for name in read}),
         }  # fmt: skip
 
-    def _extents(self, key: Key, stream: str) -> tuple[list[Extent], int, bool]:
-        """(what is kept, bytes written in all, whether the run has ended)."""
+    def _is_kept(self, key: Key, extents: dict[str, list[Extent]]) -> bool:
+        """Whether any file of these is there."""
+        parts = [(stream, part) for stream, found in extents.items() for part in found]
+        return any(self._ledger.has_segment(key, stream, part.start) for stream, part in parts)
+
+    def _extents(self, key: Key) -> tuple[dict[str, list[Extent]], dict[str, int], bool]:
+        """(what is kept of each stream, bytes written in all, whether the run has ended)."""
         run = self._supervisor.running.get(key)
         if run is not None:
-            kept = run.outputs[stream]
-            extents = [Extent(segment.start, segment.size) for segment in kept.segments]
-            return extents, kept.total, run.ended is not None
+            kept = {**run.outputs} if run.marks is None else {**run.outputs, MARKS: run.marks.kept}
+            extents = {
+                name: [Extent(segment.start, segment.size) for segment in one.segments]
+                for name, one in kept.items()
+            }
+            totals = {name: one.total for name, one in run.outputs.items()}
+            return extents, totals, run.ended is not None
         found = self._ledger.read(key)
         if found is None:
             raise UnknownRun(f"there is no run {key.row}.{key.start_no}")
         if found.exit is not None:
-            extents = [Extent(*part) for part in found.exit["files"][stream]]
-            return extents, found.exit["output"][stream]["bytes"], True
-        on_disk = extents_on_disk(self._ledger.fd, key, self._ledger.segments({key})[key])
-        extents = on_disk[stream]
-        return extents, extents[-1].start + extents[-1].size if extents else 0, True
+            files = found.exit["files"]
+            extents = {name: [Extent(*part) for part in parts] for name, parts in files.items()}
+            totals = {name: found.exit["output"][name]["bytes"] for name in STREAMS}
+            return extents, totals, True
+        extents = extents_on_disk(self._ledger.fd, key, self._ledger.segments({key})[key])
+        totals = {name: _end_of(extents[name]) for name in STREAMS}
+        return extents, totals, True
 
     def _progress(self, values: dict[str, Any]) -> dict[str, Any]:
         items = []
@@ -202,9 +243,30 @@ class Answering:
             "version": VERSION, "pid": os.getpid(), "started_at": self._started_at,
             "running": len(self._supervisor.running), "generation": self._generation.current,
             "memory_bytes": _resident_bytes(), "uncollected": len(self._supervisor.collecting),
+            "scripts_dir": self._catalogue.path, **self._containment(),
         }  # fmt: skip
 
+    def _containment(self) -> dict[str, Any]:
+        """What holds of P11 here, and what a stop did not end."""
+        return {
+            "containment": "attributed" if self._cgroups is None else "cgroup",
+            "controllers": sorted(self._cgroups.controllers) if self._cgroups else [],
+            "survivors": self._supervisor.ending.survivors,
+        }
+
+    def _leave(self, values: dict[str, Any]) -> dict[str, Any]:
+        return {"leaving": self.ask_to_leave()}
+
     # -- notices ----------------------------------------------------------------------------
+
+    def tell_kinds_changed(self) -> None:
+        """The scripts directory is not what it was."""
+        self.server.send_notice({"event": "kinds"})
+
+    def _tell_survivors(self, run: Run | None, count: int) -> None:
+        key = (None, None, None) if run is None else (run.key.row, run.key.start_no, run.action_id)
+        names = dict(zip(("row", "start_no", "id"), key, strict=True))
+        self.server.send_notice({"event": "survivors", **names, "count": count})
 
     def _tell_exited(self, run: Run, record: dict[str, Any]) -> None:
         self.server.send_notice(
@@ -218,6 +280,10 @@ class Answering:
 
 def _refuse(connection: Connection, number: int | None, error: str, reason: Exception) -> None:
     connection.send({"n": number, "ok": False, "error": error, "message": str(reason)[:2_000]})
+
+
+def _end_of(extents: list[Extent]) -> int:
+    return extents[-1].start + extents[-1].size if extents else 0
 
 
 def _where(error: BaseException) -> str:

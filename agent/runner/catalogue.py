@@ -12,11 +12,17 @@ import os
 import time
 from typing import Any, NamedTuple
 
-from agent.runner import digest, naming, strictmodes
+from agent.runner import accounts, confinement, digest, naming, strictmodes
 from agent.runner.limits import FRESH_NS, KINDS_ANSWER_BYTES_MAX, KINDS_MAX, MANIFEST_BYTES_MAX
 from agent.runner.manifest import DEFAULTS, parse_manifest
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from agent.runner.accounts import Account
+    from agent.runner.confinement import Means
+
 _FLAGS = os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_NOCTTY
+_LOOKS_MAX = 5  # at a kind that is being replaced just now
 _SCARCE = (errno.EMFILE, errno.ENFILE, errno.ENOMEM)
 _Stamp = tuple[int, ...]
 
@@ -46,6 +52,7 @@ class Script(NamedTuple):
     path: str
     digest: str
     manifest: dict[str, Any]
+    account: Account | None = None  # to change to; None: the runner's own
 
 
 _NO_MANIFEST = Manifest(dict(DEFAULTS), [], "")
@@ -54,9 +61,10 @@ _NO_MANIFEST = Manifest(dict(DEFAULTS), [], "")
 class Catalogue:
     """The scripts directory."""
 
-    def __init__(self, path: str) -> None:
+    def __init__(self, path: str, means: Means | None = None) -> None:
         self.path = os.path.realpath(path)
         self._uid = os.getuid()
+        self.means = means or confinement.Means(self._uid, None, frozenset())
         self._listing: tuple[_Stamp, frozenset[str], dict[str, list[str]]] | None = None
         self._digests: dict[str, tuple[_Stamp, str]] = {}
         self._manifests: dict[str, tuple[_Stamp, Manifest]] = {}
@@ -66,6 +74,19 @@ class Catalogue:
         fault = strictmodes.path_fault(self.path, self._uid)
         if fault is not None:
             raise SpawnRefused("unsafe_script", fault)
+        for _ in range(_LOOKS_MAX):
+            manifest, script = self._open_pair(kind, dry_run=dry_run)
+            try:
+                # Read before and after the script was opened, it is the manifest of this script.
+                if self._read_manifest(kind, self._list()[0]).digest == manifest.digest:
+                    return self._confined(kind, manifest, script)
+            except BaseException:
+                os.close(script.fd)
+                raise
+            os.close(script.fd)
+        raise SpawnRefused("no_resources", f"{kind} changed again and again while it was read")
+
+    def _open_pair(self, kind: str, *, dry_run: bool) -> tuple[Manifest, Script]:
         names, kinds = self._list()
         files = kinds.get(kind, [])
         if not files:
@@ -79,7 +100,26 @@ class Catalogue:
         if dry_run and not manifest.values["dry_run"]:
             message = f"the manifest of {kind} has no dry_run = true"
             raise SpawnRefused("dry_run_unsupported", message)
-        return self._open_checked(files[0], manifest)
+        return manifest, self._open_checked(files[0], manifest)
+
+    def _confined(self, kind: str, manifest: Manifest, script: Script) -> Script:
+        account, faults = self._confine(manifest, script.fd)
+        if faults:
+            raise SpawnRefused("bad_manifest", f"{self.path}/{kind}.toml: {'; '.join(faults)}")
+        return script._replace(account=account)
+
+    def _confine(self, manifest: Manifest, fd: int) -> tuple[Account | None, list[str]]:
+        """(account to change to, why this machine cannot do what the manifest asks for)."""
+        name, limits = manifest.values["user"], manifest.values["limits"]
+        if name is None and not limits:
+            return None, []
+        account = None if name is None else accounts.find_account(name)
+        faults = [] if name is None else confinement.user_faults(name, account, self.means)
+        if account is not None and not faults and not accounts.may_run(os.fstat(fd), account):
+            faults.append(f"user {name} may not read and execute the script; run chmod a+rx on it")
+        faults += confinement.limit_faults(limits or {}, account, self.means)
+        is_own = account is not None and account.uid == self._uid
+        return None if is_own else account, faults
 
     def describe(self) -> dict[str, Any]:
         """{digest, kinds, faults} of the protocol."""
@@ -123,8 +163,12 @@ class Catalogue:
         else:
             try:
                 script = self._open_checked(files[0], manifest)
-                os.close(script.fd)
-                script_digest = script.digest
+                try:
+                    script_digest = script.digest
+                    _, unmet = self._confine(manifest, script.fd)
+                    wrong += [f"{kind}.toml: {fault}" for fault in unmet]
+                finally:
+                    os.close(script.fd)
             except SpawnRefused as refused:
                 wrong.append(str(refused))
             except OSError as error:

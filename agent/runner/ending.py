@@ -11,10 +11,11 @@ import os
 import time
 from typing import Any
 
-from agent.runner import record
+from agent.runner import autopsy, processes, record
 from agent.runner.ledger import write_at
 from agent.runner.limits import GRACE_S_DEFAULT, PIPE_READ_BYTES
 from agent.runner.orphans import Orphans
+from agent.runner.progress import bound_progress
 from agent.runner.run import Ended, Run, exit_record, first_given
 from agent.runner.stopping import Stopper, TreeStop
 from agent.runner.tree import Mark
@@ -23,6 +24,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Hashable
 
+    from agent.runner.cgroups import Group
     from agent.runner.journal import Journal
     from agent.runner.ledger import Ledger
     from agent.runner.loop import Loop
@@ -41,17 +43,23 @@ class Ending:
         journal: Journal,
         running: dict[Key, Run],
         on_final: Callable[[Run, dict[str, Any]], None],
+        on_group_over: Callable[[Group], None],
     ) -> None:
         self._loop = loop
         self._ledger = ledger
         self._journal = journal
         self._running = running
         self._on_final = on_final
+        self._on_group_over = on_group_over
         self._closing: dict[Key, Run] = {}  # told, but not reaped: leftovers are looked for
         self._unsettled: list[Run] = []
         self._orphans = Orphans()
-        self._stopper = Stopper(loop, self._other_mains, self._refresh_orphans)
+        self._stopper = Stopper(
+            loop, self._other_mains, self._refresh_orphans, self._name_survivors
+        )
         self.unwritten: dict[Key, dict[str, Any]] = {}  # results that the disk did not take yet
+        self.survivors = 0  # processes that outlived a KILL, since this runner started
+        self.on_survivors: Callable[[Run | None, int], None] = lambda _run, _count: None
 
     def __contains__(self, key: Key) -> bool:
         return key in self._closing
@@ -72,14 +80,16 @@ class Ending:
         found = os.waitid(os.P_PIDFD, run.pidfd, os.WEXITED | os.WNOHANG | os.WNOWAIT)
         if found is None:
             return False
-        is_exit = found.si_code == os.CLD_EXITED
-        run.ended = Ended(
-            found.si_status if is_exit else None,
-            None if is_exit else found.si_status,
-            round(time.time(), 6),
-            round(time.monotonic() - run.started_monotonic, 6),
-        )
+        ended_at, duration_s = time.time(), time.monotonic() - run.started_monotonic
         self._release(run)
+        is_exit = found.si_code == os.CLD_EXITED
+        code, number = (found.si_status, None) if is_exit else (None, found.si_status)
+        zombie = processes.read_zombie(run.pid) if run.is_launched and code != 0 else None
+        run.ended = Ended(
+            code, number, round(ended_at, 6), round(duration_s, 6),
+            autopsy.limit_exceeded(run, code, number, zombie),
+            autopsy.launch_error(run, code, zombie),
+        )  # fmt: skip
         result = exit_record(run, run.ended)
         self._write(run, result)
         if run.is_stopping:
@@ -137,6 +147,8 @@ class Ending:
         run.pipes.clear()
         for output in run.outputs.values():
             output.close()
+        if run.marks is not None:
+            run.marks.close()
 
     def _drain(self, run: Run, name: str, fd: int) -> None:
         taken = 0
@@ -148,7 +160,7 @@ class Ending:
             if not data:
                 return
             taken += len(data)
-            run.outputs[name].add(data)
+            run.take(name, data)
 
     def _write(self, run: Run, result: dict[str, Any]) -> None:
         try:
@@ -164,7 +176,7 @@ class Ending:
         for run in ended:
             if run.is_left:
                 self._orphans.leave(run)
-            if run.is_left or not run.roots:
+            if run.is_left or not (run.roots or _is_populated(run)):
                 self._reap(run)
                 continue
             grace_s = first_given(run.grace_s, GRACE_S_DEFAULT) or 0.0
@@ -176,12 +188,12 @@ class Ending:
 
     def _begin(self, run: Run, kill_at: float, on_done: Callable[[int], None]) -> None:
         self._stopper.begin(
-            run.key, TreeStop(run.mark, kill_at, lambda: not self.look(run), on_done)
+            run.key, TreeStop(run.mark, kill_at, lambda: not self.look(run), on_done, run.group)
         )
 
     def _left_stopped(self, run: Run, survivors: int) -> None:
         """The leftovers of an ended run are gone; its result was told long ago."""
-        self._tell_survivors(survivors)
+        self._tell_survivors(survivors, run)
         if survivors and run.ended is not None:
             run.survivors = survivors
             self._write(run, exit_record(run, run.ended))
@@ -190,7 +202,7 @@ class Ending:
     def _emptied(self, run: Run, survivors: int) -> None:
         """The tree of a stopped run is empty: only now its end is told."""
         assert run.ended is not None
-        self._tell_survivors(survivors)
+        self._tell_survivors(survivors, run)
         run.survivors = survivors
         result = exit_record(run, run.ended)
         if survivors:
@@ -202,13 +214,26 @@ class Ending:
         os.waitid(os.P_PIDFD, run.pidfd, os.WEXITED | os.WNOHANG)
         os.close(run.pidfd)
         os.close(run.file_fd)
+        bound_progress(self._ledger.fd, run.key)  # what it wrote since the last tick
         self._closing.pop(run.key, None)
         self._orphans.release(run)
+        if run.group is not None:
+            self._on_group_over(run.group)
 
-    def _tell_survivors(self, survivors: int) -> None:
+    def _name_survivors(self, run: Hashable, pids: list[int]) -> None:
+        self._journal.write("survivors", run=run, pids=pids)
+
+    def _tell_survivors(self, survivors: int, run: Run | None = None) -> None:
+        """What a KILL did not end: an alarm, and never taken back by silence."""
         if survivors:
-            self._journal.write("survivors", count=survivors)
+            self.survivors += survivors
+            self.on_survivors(run, survivors)
 
     def _other_mains(self, key: Hashable) -> set[int]:
         runs = (*self._running.values(), *self._closing.values())
         return {run.pid for run in runs if run.key != key}
+
+
+def _is_populated(run: Run) -> bool:
+    """Whether its cgroup holds anything; looked at by removing it, which fails then."""
+    return run.group is not None and not run.group.remove()

@@ -26,10 +26,12 @@ def run_environment(
     dry_run: bool,
     script: str,
     progress: str,
+    account: dict[str, str],
 ) -> dict[str, str]:
-    """The whole environment of one run."""
+    """The whole environment of one run; `account` says whose it is, where not the runner's."""
     return {
         **base,
+        **account,
         "AGENT_ACTION_ID": action_id,
         "AGENT_KIND": kind,
         "AGENT_ATTEMPT": str(attempt),

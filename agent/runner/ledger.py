@@ -10,7 +10,7 @@ import time
 from typing import Any
 
 from agent.runner import names, record
-from agent.runner.limits import RECORD_FILE_BYTES
+from agent.runner.limits import RECORD_FILE_BYTES, RECORDS_PAGE_MAX
 from agent.runner.names import Key
 from agent.runner.record import RunFile
 
@@ -75,6 +75,29 @@ class Ledger:
             if not found.is_tombstone:
                 yield key, found
 
+    def list_starts(self, after: Key) -> tuple[list[dict[str, Any]], bool]:
+        """A page of what was started, by key, behind `after`; whether there is more.
+
+        What only has a tombstone or an unreadable marker tells nothing of a start and is left out.
+        """
+        found: list[dict[str, Any]] = []
+        keys = self._keys_behind(after)
+        for position, key in enumerate(keys, 1):
+            read = self.read(key)
+            marker = read.marker if read is not None else None
+            if marker is None or marker.get("state") != record.STATE_START:
+                continue
+            members = ("row", "start_no", "id", "attempt", "kind", "boot_id")
+            found.append({name: marker.get(name) for name in members})
+            if len(found) == RECORDS_PAGE_MAX:
+                return found, position < len(keys)
+        return found, False
+
+    def _keys_behind(self, after: Key) -> list[Key]:
+        with os.scandir(self.fd) as entries:
+            keys = [key for entry in entries if (key := names.key_of_run(entry.name)) is not None]
+        return sorted(key for key in keys if key > after)
+
     def remove(self, key: Key, segments: Iterable[tuple[str, int]]) -> None:
         """Remove everything of a run; the record last, so that a crash leaves it findable."""
         for stream, offset in segments:
@@ -93,6 +116,10 @@ class Ledger:
         for segments in found.values():
             segments.sort()
         return found
+
+    def has_segment(self, key: Key, stream: str, offset: int) -> bool:
+        """Whether that output segment is there."""
+        return self._exists(names.output_name(key, stream, offset))
 
     def sync(self, keys: Iterable[Key], budget_s: float) -> list[Key]:
         """Fsync run files until the budget is used up. Returns those that are done or gone."""
@@ -124,6 +151,13 @@ class Ledger:
             return os.pread(fd, RECORD_FILE_BYTES, 0)
         finally:
             os.close(fd)
+
+    def _exists(self, name: str) -> bool:
+        try:
+            os.stat(name, dir_fd=self.fd, follow_symlinks=False)
+        except FileNotFoundError:
+            return False
+        return True
 
     def _unlink(self, name: str) -> None:
         try:

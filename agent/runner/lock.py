@@ -19,10 +19,14 @@ class Locked(Exception):
     """Another runner holds the lock; the message names it."""
 
 
-def take_lock(runs_dir: str, patience_s: float = LOCK_PATIENCE_S) -> int:
-    """Take the lock and write our pid into it. The descriptor stays open for good."""
+def take_lock(runs_dir: str, patience_s: float = LOCK_PATIENCE_S, handed: int | None = None) -> int:
+    """Take the lock and write our pid into it. The descriptor stays open for good.
+
+    `handed` is one that holds it already: what we were before we executed ourselves anew had it.
+    """
     path = os.path.join(runs_dir, _NAME)
-    fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+    flags = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW
+    fd = os.open(path, flags, 0o600) if handed is None else handed
     until = time.monotonic() + patience_s
     while True:
         try:

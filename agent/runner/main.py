@@ -13,6 +13,7 @@ from agent.runner.journal import Journal
 from agent.runner.lock import Locked, take_lock
 from agent.runner.options import BadOptions, read_options
 from agent.runner.server import SocketTaken
+from agent.runner.upgrade import take_over
 
 FAILED = 1
 USAGE = 2
@@ -34,9 +35,11 @@ def run(arguments: list[str]) -> int:
     journal = Journal()
     try:
         os.makedirs(options.state_dir, mode=0o700, exist_ok=True)
-        os.makedirs(options.runs_dir, mode=0o700, exist_ok=True)
-        take_lock(options.runs_dir)
-        Daemon(options, journal).run()
+        # passable: a script of another account finds its progress file there, and nothing else
+        os.makedirs(options.runs_dir, mode=0o711, exist_ok=True)
+        handed = take_over(os.environ)
+        handed["lock"] = take_lock(options.runs_dir, handed=handed.get("lock"))
+        Daemon(options, journal, handed).run()
     except (Locked, SocketTaken, OSError) as error:
         journal.write("failed", error=str(error))
         sys.stderr.write(f"agent-runner: {error}\n")

@@ -7,17 +7,21 @@ must not run without it.
 from __future__ import annotations
 
 import json
-import math
+import re
 import tomllib
 from typing import Any
 
-from agent.runner.limits import GRACE_S_MAX, TIMEOUT_S_MAX
+from agent.runner import manifest_checks as checks
+from agent.runner.limits import (
+    GRACE_S_MAX,
+    OUTPUT_CAP_BYTES_MAX,
+    OUTPUT_CAP_BYTES_MIN,
+    TIMEOUT_S_MAX,
+)
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
-    Check = Callable[[Any], str | None]
+    from agent.runner.manifest_checks import Check
 
 DEFAULTS: dict[str, Any] = {
     "description": "",
@@ -32,8 +36,11 @@ DEFAULTS: dict[str, Any] = {
     "dry_run": False,
     "rollback": None,
     "leftovers": "stop",
+    "user": None,
+    "limits": None,
 }
-_UNSUPPORTED = ("user", "limits")
+_SIZES = ("memory_bytes", "file_bytes", "output_bytes")
+_USER = re.compile(r"[a-z_][a-z0-9_.-]{0,31}\$?\Z")
 
 
 def parse_manifest(text: bytes) -> tuple[dict[str, Any], list[str]]:
@@ -47,34 +54,22 @@ def parse_manifest(text: bytes) -> tuple[dict[str, Any], list[str]]:
     faults = []
     manifest = dict(DEFAULTS)
     for key, value in table.items():
-        if key in _UNSUPPORTED:
-            faults.append(f"{key} is not supported by this version")
-        elif key not in _CHECKS:
-            faults.append(f"{key} is unknown{_nearest(key, [*_CHECKS, *_UNSUPPORTED])}")
+        if key not in _CHECKS:
+            faults.append(f"{key} is unknown{checks.nearest(key, _CHECKS)}")
         elif fault := _CHECKS[key](value):
             faults.append(f"{key} {fault}")
         else:
             manifest[key] = value
     _read_schema(manifest, faults)
+    if manifest["limits"] is not None:
+        manifest["limits"] = _in_bytes(manifest["limits"])
     return manifest, faults
 
 
-def _nearest(key: str, known: list[str]) -> str:
-    nearest = min(known, key=lambda name: _distance(key, name))
-    if _distance(key, nearest) <= max(2, len(nearest) // 3):
-        return f"; did you mean {nearest}?"
-    return f"; known are {', '.join(sorted(known))}"
-
-
-def _distance(first: str, second: str) -> int:
-    """Levenshtein's (`difflib` would cost 0.2 MB resident for this one message)."""
-    row = list(range(len(second) + 1))
-    for above, left in enumerate(first[:64], start=1):
-        diagonal, row[0] = row[0], above
-        for index, top in enumerate(second, start=1):
-            cost = diagonal + (left != top)
-            diagonal, row[index] = row[index], min(row[index] + 1, row[index - 1] + 1, cost)
-    return row[-1]
+def _in_bytes(limits: dict[str, Any]) -> dict[str, Any]:
+    return {
+        key: checks.parse_size(value) if key in _SIZES else value for key, value in limits.items()
+    }
 
 
 def _read_schema(manifest: dict[str, Any], faults: list[str]) -> None:
@@ -96,82 +91,45 @@ def _read_schema(manifest: dict[str, Any], faults: list[str]) -> None:
     manifest["payload_schema"] = schema
 
 
-def _is_number(value: object) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
-
-
-def _number(low: float, high: float, *, above: bool = False) -> Check:
-    def check(value: Any) -> str | None:
-        if _is_number(value) and low <= value <= high and not (above and value == low):
-            return None
-        limits = f"{'above' if above else 'from'} {low:g} to {high:g}"
-        return f"is {value!r}; it must be a number {limits}"
-
-    return check
-
-
-def _integer(low: int, high: int) -> Check:
-    def check(value: Any) -> str | None:
-        if isinstance(value, int) and not isinstance(value, bool) and low <= value <= high:
-            return None
-        return f"is {value!r}; it must be an integer from {low} to {high}"
-
-    return check
-
-
-def _choice(*allowed: str) -> Check:
-    def check(value: Any) -> str | None:
-        return None if value in allowed else f"is {value!r}; it must be {' or '.join(allowed)}"
-
-    return check
-
-
-def _string(chars_max: int) -> Check:
-    def check(value: Any) -> str | None:
-        if isinstance(value, str) and len(value) <= chars_max:
-            return None
-        return f"must be a string of at most {chars_max} characters"
-
-    return check
-
-
-def _boolean(value: Any) -> str | None:
-    return None if isinstance(value, bool) else f"is {value!r}; it must be true or false"
-
-
 def _schema(value: Any) -> str | None:
     return None if isinstance(value, dict | str) else "must be a table, or a string holding JSON"
 
 
-def _retry(value: Any) -> str | None:
-    if not isinstance(value, dict):
-        return "must be a table"
-    faults = []
-    for key, part in value.items():
-        if key not in _RETRY_CHECKS:
-            faults.append(f".{key} is unknown{_nearest(key, list(_RETRY_CHECKS))}")
-        elif fault := _RETRY_CHECKS[key](part):
-            faults.append(f".{key} {fault}")
-    return ", ".join(faults) or None
+def _user(value: Any) -> str | None:
+    if isinstance(value, str) and _USER.match(value):
+        return None
+    return f"is {value!r}; it must be the name of an account"
 
 
+_SIZE_MAX = 1 << 50
 _RETRY_CHECKS: dict[str, Check] = {
-    "max_attempts": _integer(1, 1_000),
-    "delay_s": _number(0, TIMEOUT_S_MAX),
-    "backoff": _number(1, 100),
-    "max_delay_s": _number(0, TIMEOUT_S_MAX),
+    "max_attempts": checks.integer(1, 1_000),
+    "delay_s": checks.number(0, TIMEOUT_S_MAX),
+    "backoff": checks.number(1, 100),
+    "max_delay_s": checks.number(0, TIMEOUT_S_MAX),
+}
+_LIMIT_CHECKS: dict[str, Check] = {
+    "cpu_s": checks.integer(1, 10**8),
+    "cpu_percent": checks.number(1, 100_000),
+    "memory_bytes": checks.size(4 << 20, _SIZE_MAX),
+    "processes": checks.integer(1, 4_000_000),
+    "files": checks.integer(16, 1_000_000),
+    "file_bytes": checks.size(0, _SIZE_MAX),
+    "output_bytes": checks.size(OUTPUT_CAP_BYTES_MIN, OUTPUT_CAP_BYTES_MAX),
 }
 _CHECKS: dict[str, Check] = {
-    "description": _string(1_000),
-    "risk_level": _choice("safe", "guarded", "dangerous"),
-    "mode": _choice("task", "hold"),
-    "parallel": _boolean,
-    "timeout_s": _number(0, TIMEOUT_S_MAX, above=True),
-    "grace_s": _number(0, GRACE_S_MAX),
-    "on_restart": _choice("rerun", "never"),
-    "retry": _retry,
+    "description": checks.string(1_000),
+    "risk_level": checks.choice("safe", "guarded", "dangerous"),
+    "mode": checks.choice("task", "hold"),
+    "parallel": checks.boolean,
+    "timeout_s": checks.number(0, TIMEOUT_S_MAX, above=True),
+    "grace_s": checks.number(0, GRACE_S_MAX),
+    "on_restart": checks.choice("rerun", "never"),
+    "retry": checks.table(_RETRY_CHECKS),
     "payload_schema": _schema,
-    "dry_run": _boolean,
-    "rollback": _string(64),
-    "leftovers": _choice("stop", "leave"),
+    "dry_run": checks.boolean,
+    "rollback": checks.string(64),
+    "leftovers": checks.choice("stop", "leave"),
+    "user": _user,
+    "limits": checks.table(_LIMIT_CHECKS),
 }

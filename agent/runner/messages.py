@@ -19,7 +19,7 @@ from agent.runner.limits import (
     PROGRESS_ITEMS_MAX,
     TIMEOUT_S_MAX,
 )
-from agent.runner.names import STREAMS, Key
+from agent.runner.names import BOTH, STREAMS, Key
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -198,6 +198,13 @@ def keys(items_max: int) -> Check:
     return check
 
 
+def key_or_null(value: Any) -> str | None:
+    """One [row, start_no], or null."""
+    if value is None or keys(1)([value]) is None:
+        return None
+    return "must be null or a pair [row, start_no] of positive integers"
+
+
 def protocols(value: Any) -> str | None:
     """A list of version numbers."""
     if isinstance(value, list) and value and all(type(item) is int for item in value):
@@ -236,12 +243,14 @@ REQUESTS: dict[str, dict[str, Field]] = {
     "kinds": {"known": Field(text_or_null, None)},
     "output": {
         **_KEY,
-        "stream": Field(one_of(*STREAMS)),
+        "stream": Field(one_of(*STREAMS, BOTH)),
         "offset": Field(integer(0)),
         "limit": Field(integer(1, OUTPUT_CHUNK_BYTES_MAX), OUTPUT_CHUNK_BYTES_MAX),
     },
     "progress": {"items": Field(keys(PROGRESS_ITEMS_MAX))},
+    "records": {"after": Field(key_or_null, None)},
     "status": {},
+    "leave": {},
 }
 
 

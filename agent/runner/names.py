@@ -6,9 +6,12 @@ import re
 from typing import Literal, NamedTuple
 
 Stream = Literal["stdout", "stderr"]
+BOTH = "both"  # the two in the order in which they were read
+MARKS = "marks"  # what says that order
 STREAMS: tuple[Stream, Stream] = ("stdout", "stderr")
-_SUFFIX: dict[str, str] = {"stdout": "out", "stderr": "err"}
-_OUTPUT = re.compile(r"([1-9][0-9]*)\.([1-9][0-9]*)\.(out|err)(?:\.([0-9]+))?\Z")
+_SUFFIX: dict[str, str] = {"stdout": "out", "stderr": "err", MARKS: "mix"}
+_STREAM = {suffix: stream for stream, suffix in _SUFFIX.items()}
+_OUTPUT = re.compile(r"([1-9][0-9]*)\.([1-9][0-9]*)\.(out|err|mix)(?:\.([0-9]+))?\Z")
 _RUN = re.compile(r"([1-9][0-9]*)\.([1-9][0-9]*)\.run\Z")
 
 
@@ -46,5 +49,4 @@ def segment_of(name: str) -> tuple[Key, str, int] | None:
     found = _OUTPUT.match(name)
     if found is None:
         return None
-    stream = "stdout" if found[3] == "out" else "stderr"
-    return Key(int(found[1]), int(found[2])), stream, int(found[4] or 0)
+    return Key(int(found[1]), int(found[2])), _STREAM[found[3]], int(found[4] or 0)

@@ -7,7 +7,14 @@ import os
 import pwd
 from typing import NamedTuple
 
-from agent.runner.limits import PARALLEL_DEFAULT, PARALLEL_MAX, VERSION
+from agent.runner.limits import (
+    OUTPUTS_BYTES_MAX,
+    OUTPUTS_BYTES_MAX_LEAST,
+    PARALLEL_DEFAULT,
+    PARALLEL_MAX,
+    VERSION,
+)
+from agent.runner.manifest_checks import parse_size
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -28,6 +35,8 @@ class Options(NamedTuple):
     agent_uid: int | None
     stay: bool
     parallel_max: int
+    cgroup: str = "auto"
+    output_bytes_max: int = OUTPUTS_BYTES_MAX
 
 
 def make_parser() -> argparse.ArgumentParser:
@@ -49,6 +58,17 @@ def make_parser() -> argparse.ArgumentParser:
         action="store_true",
         help="stay when agentd has left and nothing runs (under systemd)",
     )
+    parser.add_argument(
+        "--cgroup",
+        metavar="auto|off|DIR",
+        help="where each run gets a cgroup of its own; auto: where systemd delegated one "
+        "(env AGENT_CGROUP)",
+    )
+    parser.add_argument(
+        "--output-bytes-max",
+        metavar="SIZE",
+        help="of all runs' outputs together, 1G by default (env AGENT_OUTPUT_BYTES_MAX)",
+    )
     return parser
 
 
@@ -64,6 +84,10 @@ def read_options(arguments: Sequence[str], environ: Mapping[str, str]) -> Option
         faults.append("no scripts directory: give --scripts-dir DIR or set AGENT_SCRIPTS_DIR")
     parallel_max = _parallel_max(environ, faults)
     agent_uid = _agent_uid(given.agent_user, faults)
+    cgroup = _cgroup(given.cgroup or environ.get("AGENT_CGROUP") or "auto", faults)
+    output_bytes_max = _output_bytes_max(
+        given.output_bytes_max or environ.get("AGENT_OUTPUT_BYTES_MAX"), faults
+    )
     if faults:
         raise BadOptions("\n".join(faults))
     state_dir = os.path.realpath(state_dir)
@@ -75,7 +99,28 @@ def read_options(arguments: Sequence[str], environ: Mapping[str, str]) -> Option
         agent_uid,
         given.stay,
         parallel_max,
+        cgroup,
+        output_bytes_max,
     )
+
+
+def _cgroup(text: str, faults: list[str]) -> str:
+    if text not in ("auto", "off") and not os.path.isfile(f"{text}/cgroup.procs"):
+        faults.append(f"--cgroup {text} is neither auto nor off nor a directory of cgroup v2")
+    return text
+
+
+def _output_bytes_max(text: str | None, faults: list[str]) -> int:
+    if text is None:
+        return OUTPUTS_BYTES_MAX
+    size = parse_size(text)
+    if size is None or size < OUTPUTS_BYTES_MAX_LEAST:
+        faults.append(
+            f"--output-bytes-max {text!r} must be bytes, or a text such as 512M, "
+            f"from {OUTPUTS_BYTES_MAX_LEAST}"
+        )
+        return OUTPUTS_BYTES_MAX
+    return size
 
 
 def _parallel_max(environ: Mapping[str, str], faults: list[str]) -> int:

@@ -15,7 +15,7 @@ from agent.runner.limits import OUTPUT_CAP_BYTES, OUTPUT_RETRY_S, TAIL_BYTES
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from agent.runner.names import Key, Stream
+    from agent.runner.names import Key
 
 _CREATE = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC | os.O_NOFOLLOW
 _TAILS = 2
@@ -40,7 +40,7 @@ class OutputKeeper:
     )  # fmt: skip
 
     def __init__(
-        self, dir_fd: int, key: Key, stream: Stream, cap_bytes: int = OUTPUT_CAP_BYTES
+        self, dir_fd: int, key: Key, stream: str, cap_bytes: int = OUTPUT_CAP_BYTES
     ) -> None:
         self._dir_fd = dir_fd
         self._key = key

@@ -27,6 +27,29 @@ def boot_id() -> str:
         return file.read().strip()
 
 
+class Zombie(NamedTuple):
+    """What is left of a process that ended and was not reaped."""
+
+    name: bytes  # of the program it executed last
+    cpu_s: float  # its own and its reaped children's
+
+
+def parse_zombie(data: bytes, ticks_per_s: int) -> Zombie | None:
+    """Read /proc/PID/stat for what it tells of the past."""
+    try:
+        name = data[data.index(b"(") + 1 : data.rindex(b")")]
+        fields = data[data.rindex(b")") + 2 :].split()
+        return Zombie(name, (int(fields[11]) + int(fields[12])) / ticks_per_s)
+    except (ValueError, IndexError):
+        return None
+
+
+def read_zombie(pid: int) -> Zombie | None:
+    """The zombie of this pid, which the caller has not reaped."""
+    data = _read(f"/proc/{pid}/stat")
+    return None if data is None else parse_zombie(data, os.sysconf("SC_CLK_TCK"))
+
+
 def parse_stat(data: bytes) -> Process | None:
     """Read /proc/PID/stat. The command in it may contain spaces and parentheses."""
     try:

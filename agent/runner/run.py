@@ -8,13 +8,16 @@ from __future__ import annotations
 from typing import Any, NamedTuple
 
 from agent.runner.limits import MESSAGE_CHARS_MAX
+from agent.runner.names import MARKS
 from agent.runner.tree import Mark
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from agent.runner.catalogue import Script
+    from agent.runner.cgroups import Group
     from agent.runner.loop import Timer
     from agent.runner.names import Key
+    from agent.runner.order import OrderKeeper
     from agent.runner.output import OutputKeeper
 
 
@@ -25,16 +28,19 @@ class Ended(NamedTuple):
     signal: int | None
     ended_at: float
     duration_s: float
+    limit_exceeded: str | None = None  # the manifest's limit that ended it
+    spawn_error: dict[str, str] | None = None  # its launcher could not become the script
 
 
 class Run:
     """A started script."""
 
     __slots__ = (
-        "action_id", "attempt", "ended", "file_fd", "grace_s", "is_left", "is_stopping", "key",
-        "kind", "outputs", "pid", "pidfd", "pipes", "progress", "roots", "script_digest",
-        "started", "started_at", "started_monotonic", "stop_at", "stop_cause", "survivors",
-        "timed_out_after_s", "timeout_s", "timeout_timer", "window_timer",
+        "action_id", "attempt", "ended", "file_fd", "grace_s", "group", "is_launched", "is_left",
+        "is_stopping", "key", "kind", "limits", "marks", "outputs", "pid", "pidfd", "pipes",
+        "progress", "roots", "script_digest", "started", "started_at", "started_monotonic",
+        "stop_at", "stop_cause", "survivors", "timed_out_after_s", "timeout_s", "timeout_timer",
+        "window_timer",
     )  # fmt: skip
 
     def __init__(self, key: Key, values: dict[str, Any], script: Script) -> None:
@@ -47,12 +53,16 @@ class Run:
         self.timeout_s = shorter(values["timeout_s"], script.manifest["timeout_s"])
         self.grace_s: float | None = first_given(values["grace_s"], script.manifest["grace_s"])
         self.stop_at: float | None = values["stop_at"]
+        self.limits: dict[str, Any] = script.manifest["limits"] or {}
+        self.group: Group | None = None  # its cgroup, where one is delegated
+        self.is_launched = False  # through the launcher
         self.progress = b""  # AGENT_PROGRESS, by which its processes are recognised
         self.pid = self.pidfd = self.file_fd = -1
         self.started = 0  # clock ticks since boot: with the pid, its identity
         self.started_at = self.started_monotonic = 0.0
         self.pipes: dict[str, int] = {}  # stream → read end, while open
         self.outputs: dict[str, OutputKeeper] = {}
+        self.marks: OrderKeeper | None = None
         self.timeout_timer: Timer | None = None
         self.window_timer: Timer | None = None
         self.roots: set[int] = set()  # adopted children of the runner that belong to this run
@@ -62,9 +72,17 @@ class Run:
         self.ended: Ended | None = None
         self.survivors = 0
 
+    def take(self, stream: str, data: bytes) -> None:
+        """The script wrote this."""
+        output = self.outputs[stream]
+        if self.marks is not None:
+            self.marks.note(stream, output.total, len(data))
+        output.add(data)
+
     def mark(self) -> Mark:
         """How its processes are recognised. Its pid stays reserved until the runner reaps it."""
-        return Mark(self.pid, self.progress, frozenset(self.roots), self.started)
+        roots = self.roots if self.group is None else self.roots | self.group.pids()
+        return Mark(self.pid, self.progress, frozenset(roots), self.started)
 
 
 def shorter(first: float | None, second: float | None) -> float | None:
@@ -111,12 +129,14 @@ def start_marker(
 def exit_record(run: Run, ended: Ended) -> dict[str, Any]:
     """The exit slot of a run that was started. `files` is the runner's own (see public_record)."""
     outputs = run.outputs
+    files = outputs if run.marks is None else {**outputs, MARKS: run.marks.kept}
     return {
         "row": run.key.row, "start_no": run.key.start_no, "id": run.action_id,
         "attempt": run.attempt, "kind": run.kind, "pid": run.pid, "started_at": run.started_at,
         "ended_at": ended.ended_at, "duration_s": ended.duration_s, "code": ended.code,
-        "signal": ended.signal, "stop_cause": run.stop_cause, "spawn_error": None,
+        "signal": ended.signal, "stop_cause": run.stop_cause, "spawn_error": ended.spawn_error,
         "survivors": run.survivors, "timed_out_after_s": run.timed_out_after_s,
+        "limit_exceeded": ended.limit_exceeded,
         "script_digest": run.script_digest,
         "output": {
             name: {"bytes": kept.total, "kept_bytes": kept.kept_bytes}
@@ -124,7 +144,7 @@ def exit_record(run: Run, ended: Ended) -> dict[str, Any]:
         },
         "files": {
             name: [[segment.start, segment.size] for segment in kept.segments]
-            for name, kept in outputs.items()
+            for name, kept in files.items()
         },
     }  # fmt: skip
 
@@ -139,7 +159,7 @@ def failure_record(
         "attempt": values["attempt"], "kind": values["kind"], "pid": None, "started_at": None,
         "ended_at": now, "duration_s": 0.0, "code": None, "signal": None, "stop_cause": "none",
         "spawn_error": {"code": code, "message": short_message(message)}, "survivors": 0,
-        "timed_out_after_s": None, "script_digest": None,
+        "timed_out_after_s": None, "limit_exceeded": None, "script_digest": None,
         "output": {"stdout": nothing, "stderr": nothing}, "files": {"stdout": [], "stderr": []},
     }  # fmt: skip
 

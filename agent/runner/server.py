@@ -28,11 +28,17 @@ class SocketTaken(Exception):
     """The path cannot be listened on; the message says why and what to do."""
 
 
-def listen(path: str, agent_uid: int | None) -> socket.socket:
+def listen(path: str, agent_uid: int | None, handed: int | None = None) -> socket.socket:
     """Listen on `path`, replacing what a dead runner left there and nothing else.
+
+    `handed` listens already: it is ours from before we executed ourselves anew.
 
     A path beyond the kernel's 107 bytes is reached through its directory; `agentd` does the same.
     """
+    if handed is not None:
+        listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM, fileno=handed)
+        listener.setblocking(False)
+        return listener
     try:
         directory = os.open(os.path.dirname(path), os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
     except OSError as error:
@@ -127,6 +133,11 @@ class Server:
         self._listener.close()
         for connection in list(self.connections):
             connection.close()
+
+    @property
+    def listener_fd(self) -> int:
+        """The listening socket's descriptor."""
+        return self._listener.fileno()
 
     def send_notice(self, message: dict[str, Any]) -> None:
         """To the connection with the newest hello, if it is still there."""

@@ -48,15 +48,28 @@ def spawn(script: int, path: str, environment: dict[str, str], fds: tuple[int, i
     `path` is only argv[0]. `fds` become its stdin, stdout and stderr. The script's descriptor
     stays open in the child, because an interpreter opens /proc/self/fd/N once more.
     """
+    return spawn_program(f"/proc/self/fd/{script}", [path], environment, fds, keep=script)
+
+
+def spawn_program(
+    program: str,
+    command: list[str],
+    environment: dict[str, str],
+    fds: tuple[int, ...],
+    *,
+    keep: int,
+) -> int:
+    """As `spawn`, of any program. `fds` become 0, 1, 2 and so on; `keep` stays what it is.
+
+    `keep` must be above those numbers, or be none of them.
+    """
     return os.posix_spawn(
-        f"/proc/self/fd/{script}",
-        [path],
+        program,
+        command,
         environment,
         file_actions=[
-            (_DUP, fds[0], 0),
-            (_DUP, fds[1], 1),
-            (_DUP, fds[2], 2),
-            (_DUP, script, script),  # onto itself: clears close-on-exec (POSIX, glibc 2.29)
+            *((_DUP, fd, number) for number, fd in enumerate(fds)),
+            (_DUP, keep, keep),  # onto itself: clears close-on-exec (POSIX, glibc 2.29)
         ],
         setsid=True,
         setsigmask=[],

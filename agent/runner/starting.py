@@ -14,16 +14,20 @@ import signal
 import time
 from typing import Any
 
-from agent.runner import environment, names, record, spawn
+from agent.runner import confinement, environment, launch, names, record, spawn
 from agent.runner.catalogue import Catalogue, Script, SpawnRefused
 from agent.runner.ledger import Ledger, write_at
+from agent.runner.limits import OUTPUT_CAP_BYTES
 from agent.runner.messages import BadRequest
+from agent.runner.order import OrderKeeper
 from agent.runner.output import OutputKeeper
 from agent.runner.processes import boot_id, read_process
 from agent.runner.run import Run, start_marker
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from agent.runner.accounts import Account
+    from agent.runner.cgroups import Cgroups
     from agent.runner.names import Key
 
 _FULL = (errno.ENOSPC, errno.EDQUOT)
@@ -42,9 +46,12 @@ class AlreadyRecorded(Exception):
 class Starter:
     """Starts scripts; keeps nothing of them."""
 
-    def __init__(self, ledger: Ledger, catalogue: Catalogue) -> None:
+    def __init__(
+        self, ledger: Ledger, catalogue: Catalogue, cgroups: Cgroups | None = None
+    ) -> None:
         self._ledger = ledger
         self._catalogue = catalogue
+        self._cgroups = cgroups
         self._environment = environment.base_environment()
         self.boot_id = boot_id()
 
@@ -85,25 +92,69 @@ class Starter:
     def _spawn(self, run: Run, dry_run: bool, script: Script, data: bytes) -> None:
         progress = f"{self._ledger.path}/{names.progress_name(run.key)}"
         run.progress = os.fsencode(progress)
+        account = script.account
         variables = environment.run_environment(
             self._environment, run.action_id, run.kind, run.attempt, dry_run,
-            script.path, progress,
+            script.path, progress, {} if account is None else account.variables(),
         )  # fmt: skip
+        is_limited = bool(set(run.limits) - {"output_bytes"})  # that one is kept by the runner
+        run.is_launched = is_limited or self._cgroups is not None or account is not None
         fds: list[int] = []
         try:
             fds.append(spawn.make_input(data))
             fds.extend(os.pipe())
             fds.extend(os.pipe())
-            run.pid = spawn.spawn(script.fd, script.path, variables, (fds[0], fds[2], fds[4]))
+            if run.is_launched:
+                self._launch(run, script, variables, (fds[0], fds[2], fds[4]))
+            else:
+                run.pid = spawn.spawn(script.fd, script.path, variables, (fds[0], fds[2], fds[4]))
         except OSError as error:
             for fd in fds:
                 os.close(fd)
+            if run.group is not None:
+                run.group.remove()
             raise SpawnRefused(*_blame(error, f"{script.path} cannot be executed")) from None
         run.started_at, run.started_monotonic = round(time.time(), 6), time.monotonic()
         for fd in (fds[0], fds[2], fds[4]):
             os.close(fd)
         run.pipes = {"stdout": fds[1], "stderr": fds[3]}
         self._identify(run)
+
+    def _launch(
+        self, run: Run, script: Script, variables: dict[str, str], fds: tuple[int, int, int]
+    ) -> None:
+        """Through the launcher: cgroup, limits and account first, then the script."""
+        launch.check_format(script.fd)
+        account, controllers = script.account, self._catalogue.means.controllers
+        if account is not None:
+            self._hand_over(run, fds, account)
+        if self._cgroups is not None:
+            run.group = self._cgroups.make(run.key)
+        launcher = launch.Launcher(
+            script.fd, variables, fds, account, self._catalogue.means.setpriv
+        )
+        try:
+            launcher.confine(
+                run.group,
+                confinement.group_settings(run.limits, controllers),
+                confinement.process_limits(run.limits, controllers),
+            )
+        except OSError:
+            launcher.abandon()
+            raise
+        run.pid = launcher.pid
+        launcher.let_go()
+
+    def _hand_over(self, run: Run, fds: tuple[int, int, int], account: Account) -> None:
+        """Give it what it may open once more by name (/dev/stderr), and its progress file."""
+        for fd in fds:
+            os.fchown(fd, account.uid, account.gid)
+        flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC | os.O_NOFOLLOW
+        progress = os.open(names.progress_name(run.key), flags, 0o600, dir_fd=self._ledger.fd)
+        try:
+            os.fchown(progress, account.uid, account.gid)
+        finally:
+            os.close(progress)
 
     def _identify(self, run: Run) -> None:
         """Add pid and start time. From the spawn to here the environment alone identifies it."""
@@ -114,13 +165,17 @@ class Starter:
             write_at(run.file_fd, record.PROCESS.offset, record.encode_slot(record.PROCESS, value))
         except OSError:  # copy-on-write and full: the environment still identifies it
             pass
+        cap_bytes = run.limits.get("output_bytes", OUTPUT_CAP_BYTES)
         for name in names.STREAMS:
             os.set_blocking(run.pipes[name], False)
-            run.outputs[name] = OutputKeeper(self._ledger.fd, run.key, name)
+            run.outputs[name] = OutputKeeper(self._ledger.fd, run.key, name, cap_bytes)
+        run.marks = OrderKeeper(self._ledger.fd, run.key)
         try:
             run.pidfd = os.pidfd_open(run.pid)
         except OSError as error:  # what cannot be watched must not run
             os.kill(run.pid, signal.SIGKILL)  # our unreaped child: the pid is certainly its own
+            if run.group is not None:
+                run.group.kill()
             os.waitid(os.P_PID, run.pid, os.WEXITED)
             for fd in run.pipes.values():
                 os.close(fd)

@@ -17,6 +17,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Hashable
 
+    from agent.runner.cgroups import Group
     from agent.runner.loop import Loop, Timer
     from agent.runner.tree import Mark
 
@@ -24,7 +25,9 @@ if TYPE_CHECKING:
 class TreeStop:
     """One tree that is being stopped."""
 
-    __slots__ = ("has_main", "kill_at", "mark", "on_done", "patience_until", "seen")
+    __slots__ = (
+        "group", "has_main", "kill_at", "mark", "on_done", "patience_until", "seen", "termed",
+    )  # fmt: skip
 
     def __init__(
         self,
@@ -32,7 +35,9 @@ class TreeStop:
         kill_at: float,
         has_main: Callable[[], bool],
         on_done: Callable[[int], None],
+        group: Group | None = None,
     ) -> None:
+        self.group = group  # its cgroup, where it has one: killed at once, verified by the kernel
         self.mark = mark
         self.kill_at = kill_at
         self.has_main = has_main  # whether the main process still runs
@@ -40,6 +45,7 @@ class TreeStop:
         self.patience_until: float | None = None  # set by the first KILL
         # pid → start time: once a member always one, also when its parent has gone meanwhile
         self.seen: dict[int, int] = {}
+        self.termed: set[tuple[int, int]] = set()
 
 
 class Stopper:
@@ -50,9 +56,11 @@ class Stopper:
         loop: Loop,
         other_mains: Callable[[Hashable], set[int]],
         find_adopted: Callable[[], None],
+        name_survivors: Callable[[Hashable, list[int]], None],
     ) -> None:
         self._loop = loop
         self._find_adopted = find_adopted  # before each look: who lost its parent is ours now
+        self._name_survivors = name_survivors  # told before `on_done` with their number
         self._other_mains = other_mains  # main pids that do not belong to this key
         self._stops: dict[Hashable, TreeStop] = {}
         self._timer: Timer | None = None
@@ -61,9 +69,7 @@ class Stopper:
     def begin(self, key: Hashable, stop: TreeStop) -> None:
         """Send TERM to the tree now, KILL when `kill_at` has come."""
         self._stops[key] = stop
-        for process in self._members(key, stop, processes.snapshot()):
-            # CONT: a stopped process would sleep through its grace
-            processes.send(process, signal.SIGTERM, signal.SIGCONT)
+        _term(stop, self._members(key, stop, processes.snapshot()))
         self.look_soon()
 
     def hurry(self, key: Hashable, kill_at: float) -> None:
@@ -104,17 +110,25 @@ class Stopper:
         self, key: Hashable, stop: TreeStop, everything: dict[int, processes.Process], now: float
     ) -> None:
         left = self._members(key, stop, everything)
-        if left and now >= stop.kill_at:
+        has_main = stop.has_main()
+        count = len(left) or int(not has_main and _is_populated(stop))
+        if count and now >= stop.kill_at:
+            if stop.group is not None:
+                stop.group.kill()
             for process in left:
                 processes.send(process, signal.SIGKILL)
             if stop.patience_until is None:
                 stop.patience_until = now + SURVIVOR_PATIENCE_S
-        gave_up = (
-            stop.patience_until is not None and now > stop.patience_until and not stop.has_main()
-        )
-        if gave_up or (not left and not stop.has_main()):
+        elif not has_main:
+            # Born after the TERM, of a trap: while the main process lived they were its clean-up,
+            # now they are leftovers, and ignoring a signal that never came takes the whole grace.
+            _term(stop, left)
+        gave_up = stop.patience_until is not None and now > stop.patience_until and not has_main
+        if gave_up or not (count or has_main):
             del self._stops[key]
-            stop.on_done(len(left))
+            if count:
+                self._name_survivors(key, [process.pid for process in left])
+            stop.on_done(count)
 
     def _members(
         self, key: Hashable, stop: TreeStop, everything: dict[int, processes.Process]
@@ -130,6 +144,18 @@ class Stopper:
         found = tree.members(mark, everything, processes.read_environ, never)
         stop.seen.update((process.pid, process.started) for process in found)
         return found
+
+
+def _term(stop: TreeStop, members: list[processes.Process]) -> None:
+    """TERM to those that have not had it. CONT: a stopped process would sleep through its grace."""
+    for process in members:
+        if (process.pid, process.started) not in stop.termed:
+            stop.termed.add((process.pid, process.started))
+            processes.send(process, signal.SIGTERM, signal.SIGCONT)
+
+
+def _is_populated(stop: TreeStop) -> bool:
+    return stop.group is not None and stop.group.is_populated
 
 
 def _is_due(stop: TreeStop, now: float) -> bool:

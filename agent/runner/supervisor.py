@@ -27,15 +27,18 @@ from agent.runner.run import (
     start_marker,
 )
 from agent.runner.starting import AlreadyRecorded, Starter
+from agent.runner.wall import Wall
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from agent.runner.catalogue import Catalogue
+    from agent.runner.cgroups import Cgroups, Group
     from agent.runner.journal import Journal
     from agent.runner.ledger import Ledger
     from agent.runner.loop import Loop
+    from agent.runner.output_budget import OutputBudget
 
     OnExited = Callable[[Run, dict[str, Any]], None]
 
@@ -62,18 +65,23 @@ class Supervisor:
         catalogue: Catalogue,
         journal: Journal,
         runs_max: int,
+        cgroups: Cgroups | None = None,
     ) -> None:
         self._loop = loop
         self._ledger = ledger
         self._journal = journal
         self._runs_max = runs_max
-        self._starter = Starter(ledger, catalogue)
+        self._starter = Starter(ledger, catalogue, cgroups)
+        self.outputs: OutputBudget | None = None
         self._unrecorded: dict[Key, dict[str, Any]] = {}
         self._is_ticking = False
+        self._wall = Wall()
         self.boot_id = self._starter.boot_id
         self.collecting = Collecting(loop, ledger, journal)
         self.running: dict[Key, Run] = {}
-        self.ending = Ending(loop, ledger, journal, self.running, self._exited)
+        on_group_over = _forget_group if cgroups is None else cgroups.leave
+        self.ending = Ending(loop, ledger, journal, self.running, self._exited, on_group_over)
+        self.on_idle: Callable[[], None] = lambda: None
         self.on_exited: OnExited = lambda _run, _record: None
         self.is_stopping = False
 
@@ -164,7 +172,7 @@ class Supervisor:
             run.stop_at = stop_at
             if run.window_timer is not None:
                 run.window_timer.cancel()
-            self._watch_window(run)
+            self._take_window(run)
         return answer
 
     def stop_all(self, cause: str) -> None:
@@ -182,6 +190,16 @@ class Supervisor:
     def is_empty(self) -> bool:
         """Whether nothing runs any more and no leftovers are being stopped."""
         return not (self.running or len(self.ending))
+
+    def is_busy(self, key: Key) -> bool:
+        """Whether the run's output may still grow or be told."""
+        return key in self.running or key in self.ending
+
+    @property
+    def may_be_replaced(self) -> bool:
+        """Whether nothing is held that the disk does not have: another process could take over."""
+        is_held = self._unrecorded or self.ending.unwritten or self.is_stopping
+        return self.is_empty and not is_held
 
     def finish(self) -> None:
         """Make every result durable that nobody collected."""
@@ -222,8 +240,14 @@ class Supervisor:
             self._loop.watch(fd, self._reader(run, name, fd))
         if run.timeout_s is not None:
             run.timeout_timer = self._loop.call_in(run.timeout_s, lambda: self._timed_out(run))
-        self._watch_window(run)
+        self._take_window(run)
         self._tick_later()
+
+    def _take_window(self, run: Run) -> None:
+        """Who sets the end of a window trusts the clock: in doubt, `agentd` lifts it."""
+        if run.stop_at is not None:
+            self._wall.confirm()
+        self._watch_window(run)
 
     def _watch_window(self, run: Run) -> None:
         if run.stop_at is not None:
@@ -231,15 +255,13 @@ class Supervisor:
             run.window_timer = self._loop.call_in(delay_s, lambda: self._window_ends(run))
 
     def _reader(self, run: Run, name: str, fd: int) -> Callable[[int], None]:
-        output = run.outputs[name]
-
         def read(_events: int) -> None:
             try:
                 data = os.read(fd, PIPE_READ_BYTES)
             except BlockingIOError:
                 return
             if data:
-                output.add(data)
+                run.take(name, data)
             else:
                 self._loop.forget(fd)
                 os.close(fd)
@@ -255,6 +277,10 @@ class Supervisor:
         del self.running[run.key]
         self.collecting.add(run.key)
         self.on_exited(run, public_record(result))
+        if self.outputs is not None:
+            self.outputs.add(sum(kept.kept_bytes for kept in run.outputs.values()))
+        if not self.running:
+            self.on_idle()
 
     def _timed_out(self, run: Run) -> None:
         if not run.is_stopping and run.ended is None:
@@ -264,12 +290,13 @@ class Supervisor:
     def _window_ends(self, run: Run) -> None:
         """The timer is monotonic, the window is not: it may be early, or the clock was set back."""
         self._check_window(run)
-        if not run.is_stopping:
-            self._watch_window(run)
+        if not run.is_stopping and run.stop_at is not None and run.stop_at > time.time():
+            self._watch_window(run)  # else the clock is in doubt, and the tick asks again
 
     def _check_window(self, run: Run) -> None:
         """Wall time: the clock may be set either way, so the tick asks again."""
-        if run.stop_at is not None and not run.is_stopping and time.time() >= run.stop_at:
+        is_over = run.stop_at is not None and not run.is_stopping and time.time() >= run.stop_at
+        if is_over and self._wall.is_believed():
             self.stop_run(run, "window", None)
 
     def _write_cause(self, run: Run, cause: str) -> None:
@@ -312,6 +339,7 @@ class Supervisor:
 
     def _tick(self) -> None:
         self._is_ticking = False
+        self._wall.is_believed()  # also while no window ends: slow drift is no leap
         for run in list(self.running.values()):
             self._check_window(run)
             bound_progress(self._ledger.fd, run.key)
@@ -323,3 +351,7 @@ class Supervisor:
 def _check_id(key: Key, recorded: str | None, asked: str | None) -> None:
     if recorded is not None and asked is not None and recorded != asked:
         raise Conflict(f"run {key.row}.{key.start_no} belongs to {recorded}, not to {asked}")
+
+
+def _forget_group(_group: Group) -> None:
+    """Without a delegated cgroup there is none."""

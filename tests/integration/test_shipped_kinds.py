@@ -34,6 +34,9 @@ HEADINGS = {
     "failed_units": "== Failed units ==",
     "journal": "== Recent journal ==",
 }
+LIMIT_KEYS = (
+    "cpu_s", "cpu_percent", "memory_bytes", "processes", "files", "file_bytes", "output_bytes",
+)  # fmt: skip
 RETRY_KEYS = ("max_attempts", "delay_s", "backoff", "max_delay_s")
 REPORT_BYTES_MAX = 200 * 1024  # the runner keeps 256 KiB: nothing of a report is cut out
 
@@ -163,7 +166,8 @@ def test_unusable_input_is_told_from_a_failure(kind: str, stdin: bytes):
 
 def test_the_kinds_page_names_every_manifest_key_and_payload_member():
     page = (SHIPPED.parents[1] / "docs" / "kinds.md").read_text()
-    named = set(DEFAULTS) - {"retry"} | {f"retry.{key}" for key in RETRY_KEYS}
+    named = set(DEFAULTS) - {"retry", "limits"} | {f"retry.{key}" for key in RETRY_KEYS}
+    named |= {f"limits.{key}" for key in LIMIT_KEYS}
     for kind in ("collect_diagnostics", "rerun_healthcheck"):
         named |= {kind} | members_of(read_schema(SHIPPED / kind))
     missing = sorted(name for name in named if f"`{name}`" not in page)

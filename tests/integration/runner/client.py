@@ -71,11 +71,11 @@ class Client:
         return self.ask("start", row=row, start_no=start_no, kind=kind, **request)
 
     def notice(self, row: int | None = None, timeout_s: float = 10.0) -> dict[str, Any]:
-        """The next notice (of this row)."""
+        """The next notice of an end (of this row)."""
         until = time.monotonic() + timeout_s
         while True:
             for notice in list(self.notices):
-                if row is None or notice["row"] == row:
+                if notice["event"] == "exited" and row in (None, notice["row"]):
                     self.notices.remove(notice)
                     return notice
             self.sock.settimeout(max(0.01, until - time.monotonic()))

@@ -6,6 +6,9 @@ from pathlib import Path
 import pytest
 
 from tests.integration.runner.box import Box
+from tests.integration.runner.delegated import delegated
+
+__all__ = ["delegated"]
 
 
 @pytest.fixture

@@ -184,6 +184,18 @@ def test_a_progress_file_stays_bounded(box: Box) -> None:
     assert _is_99(client)
 
 
+def test_what_was_written_to_it_at_the_very_end_is_bounded_too(box: Box) -> None:
+    """Between two looks a script can write a gigabyte, and then it has ended."""
+    text = '{"percent": 7}'
+    flood = f"head -c 9000000 /dev/zero >\"$AGENT_PROGRESS\"; echo '{text}' >>\"$AGENT_PROGRESS\""
+    box.kind("floods", flood)
+    client = box.start()
+    client.start(1, "floods")
+    client.notice(1)
+    path = box.runs / "1.1.progress"
+    wait_for(lambda: path.stat().st_size <= PROGRESS_FILE_BYTES_MAX)
+
+
 def _is_99(client: Client) -> bool:
     return bool(client.ask("progress", items=[[1, 1]])["items"][0]["percent"] == 99)
 
@@ -220,3 +232,27 @@ def test_a_full_disk_loses_no_result(box: Box, tmp_path: Path) -> None:
     assert client.start(2, "fills") == answer, "what failed once does not start later"
     assert client.start(4, "fills")["state"] == "running"
     assert client.notice(4)["record"]["code"] == 3
+
+
+IN_TURNS = """#!/usr/bin/env python3
+import fcntl, os, termios, time
+def wait(fd):
+    while any(fcntl.ioctl(fd, termios.FIONREAD, b"1234")):
+        time.sleep(0.001)
+for number in range(100):
+    os.write(1, b"out %d\\n" % number)
+    os.write(2, b"err %d\\n" % number)
+    wait(1)
+    wait(2)
+"""
+
+
+def test_what_comes_close_together_keeps_its_order(box: Box) -> None:
+    """One line to each stream, then a pause: whoever was written to first is read first."""
+    box.kind("turns", IN_TURNS)
+    client = box.start()
+    client.start(1, "turns")
+    client.notice(1)
+    pieces, _ = read_all(client, 1, "both")
+    lines = b"".join(data for _, data in pieces).decode().splitlines()
+    assert lines == [f"{name} {number}" for number in range(100) for name in ("out", "err")]

@@ -29,11 +29,13 @@ def test_hello_and_status_have_the_documented_members(box: Box) -> None:
     hello = client.hello()
     assert set(hello) == {
         "protocol", "version", "pid", "boot_id", "max_row", "parallel_max", "features", "running",
+        "scripts_dir", "containment", "controllers", "survivors",
     }  # fmt: skip
     assert (hello["protocol"], hello["pid"], hello["running"]) == (1, box.pid, [])
     status = client.ask("status")
     assert set(status) == {
         "version", "pid", "started_at", "running", "generation", "memory_bytes", "uncollected",
+        "scripts_dir", "containment", "controllers", "survivors",
     }  # fmt: skip
     assert status["generation"] == 1
 
@@ -251,7 +253,8 @@ def test_a_foreign_user_is_disconnected(box: Box) -> None:
 def test_the_socket_is_private(box: Box) -> None:
     box.start()
     assert box.socket.stat().st_mode & 0o777 == 0o600
-    assert box.runs.stat().st_mode & 0o777 == 0o700
+    assert box.runs.stat().st_mode & 0o777 == 0o711, "passable, and nothing in it readable"
+    assert box.state.stat().st_mode & 0o777 == 0o700
 
 
 # -- coming and going -----------------------------------------------------------------------
@@ -333,6 +336,7 @@ def _switches(pid: int) -> int:
     return sum(int(line.split()[1]) for line in lines if "ctxt_switches" in line)
 
 
+@pytest.mark.alone
 def test_idle_costs_no_wake_ups(box: Box) -> None:
     box.kind("true", "exit 0")
     client = box.start()

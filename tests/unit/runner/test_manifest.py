@@ -22,6 +22,8 @@ retry = { max_attempts = 3, delay_s = 1, backoff = 1.5, max_delay_s = 60 }
 dry_run = true
 rollback = "undo"
 leftovers = "leave"
+user = "deploy"
+limits = { cpu_s = 60, memory_bytes = "512M", files = 100, output_bytes = 65536 }
 [payload_schema]
 type = "object"
 """
@@ -33,6 +35,7 @@ def test_every_key_is_read() -> None:
     assert set(manifest) == set(DEFAULTS)
     assert all(manifest[key] != DEFAULTS[key] for key in DEFAULTS)
     assert manifest["payload_schema"] == {"type": "object"}
+    assert manifest["limits"]["memory_bytes"] == 512 << 20
 
 
 def test_an_empty_one_is_the_defaults() -> None:
@@ -49,8 +52,14 @@ def test_a_schema_may_be_a_string_of_json() -> None:
     [
         ("timeout = 3", "timeout is unknown; did you mean timeout_s?"),
         ("zzz = 3", "zzz is unknown; known are"),
-        ("user = 'root'", "user is not supported by this version"),
-        ("[limits]", "limits is not supported by this version"),
+        ("user = 'Root'", "user is 'Root'; it must be the name of an account"),
+        ("user = 0", "user is 0; it must be the name of an account"),
+        ("limits = 3", "limits must be a table"),
+        ("[limits]\nmemory = 3", "limits .memory is unknown"),
+        ("[limits]\nmemory_bytes = '1X'", 'or a text such as "512M"'),
+        ("[limits]\nmemory_bytes = 1", "from 4194304"),
+        ("[limits]\nfiles = 1\ncpu_s = 0", "files is 1; it must be an integer from 16"),
+        ("[limits]\nfiles = 1\ncpu_s = 0", "cpu_s is 0; it must be an integer from 1"),
         ("mode = 'daemon'", "mode is 'daemon'; it must be task or hold"),
         ("timeout_s = 0", "timeout_s is 0; it must be a number above 0"),
         ("timeout_s = true", "timeout_s is True"),
@@ -71,7 +80,7 @@ def test_faults_name_the_value_and_the_way_out(text: str, fault: str) -> None:
 
 
 def test_all_faults_at_once() -> None:
-    _, faults = parse_manifest(b"mode = 'x'\ntimeout = 1\nuser = 'a'\nparallel = 'y'")
+    _, faults = parse_manifest(b"mode = 'x'\ntimeout = 1\nuser = '-a'\nparallel = 'y'")
     assert len(faults) == 4
 
 

@@ -12,6 +12,7 @@ from datetime import datetime
 from typing import Any
 
 from agent.domain.definition import Definition
+from agent.domain.lane import Lane
 from agent.domain.lifecycle import ExecutionStatus, Move, Reason, check, is_final
 from agent.domain.oneshot import first_due
 
@@ -30,7 +31,7 @@ class Action:
     row: int
     definition: Definition
     accepted_at: datetime
-    parallel: bool = False
+    lane: Lane = Lane.EXCLUSIVE
     execution_status: ExecutionStatus = ExecutionStatus.NULL
     reason: str | None = None
     attempt: int = 0
@@ -53,6 +54,15 @@ class Action:
     """How often in a row a `hold` script ended early; sets the wait before the next start."""
     parked: str | None = None
     """Why this version cannot handle the stored row; it waits, visibly, for one that can."""
+    alone: bool = False
+    """Of an occurrence: it never runs beside another one of its recurring action."""
+
+    @property
+    def locks(self) -> tuple[str, ...]:
+        """What may not be in use by anything that runs: the applications, and the own kin."""
+        names = self.definition.app_names
+        kin = kin_lock(self.definition) if self.alone else None
+        return names if kin is None else (*names, kin)
 
     @property
     def is_final(self) -> bool:
@@ -76,7 +86,8 @@ class Outcome:
 class Transition:
     """A decision to change execution status, with its evidence.
 
-    `due_at` is the not-before instant of a return to NULL; `counts_as_failure` uses up a retry.
+    `due_at` is the not-before instant of a return to NULL; `counts_as_failure` uses up a retry;
+    `hold_restarts` is the number of early ends in a row, this one included.
     """
 
     to: ExecutionStatus
@@ -84,57 +95,64 @@ class Transition:
     at: datetime
     due_at: datetime | None = None
     counts_as_failure: bool = False
+    hold_restarts: int = 0
     outcome: Outcome = field(default_factory=Outcome)
     verdict: str | None = None
     evidence: Mapping[str, Any] = field(default_factory=dict)
 
 
+def kin_lock(definition: Definition) -> str | None:
+    """The lock that the occurrences of one recurring action share."""
+    return None if definition.recurring_id is None else f"@{definition.recurring_id}"
+
+
 def apply(action: Action, transition: Transition) -> Action:
     """The action after the transition. Raises `IllegalTransition` and changes nothing otherwise."""
     check(action.execution_status, action.attempt, Move(transition.to, transition.reason))
-    common = replace(
-        action,
-        execution_status=transition.to,
-        reason=transition.reason.value,
-        failures=action.failures + transition.counts_as_failure,
-        verdict=transition.verdict or action.verdict,
-    )
+    changes: dict[str, Any] = {
+        "execution_status": transition.to,
+        "reason": transition.reason.value,
+        "failures": action.failures + transition.counts_as_failure,
+        "verdict": transition.verdict or action.verdict,
+    }
     if transition.to is ExecutionStatus.STARTED:
-        return _started(common, transition)
-    ended = _with_outcome(common, transition)
-    if transition.to is ExecutionStatus.NULL:
-        return _waiting_again(ended, transition)
-    return replace(ended, due_at=None, ended_at=ended.ended_at or transition.at)
+        changes |= _started(action, transition)
+    else:
+        changes |= _outcome(action, transition)
+        if transition.to is ExecutionStatus.NULL:
+            changes |= _waiting_again(action, transition, changes["started_at"])
+        else:
+            changes |= {"due_at": None, "ended_at": changes["ended_at"] or transition.at}
+    return replace(action, **changes)  # once: copying is what a transition costs
 
 
-def _started(action: Action, transition: Transition) -> Action:
-    return replace(
-        action,
-        attempt=action.attempt + 1,
-        start_no=action.start_no + 1,
-        started_at=transition.at,
-        started_revision=action.definition.revision,
-        due_at=None,
-        ended_at=None,
-        exit_code=None,
-        signal=None,
-        error=None,
-        output=None,
-        verdict=None,
-    )
+def _started(action: Action, transition: Transition) -> dict[str, Any]:
+    return {
+        "attempt": action.attempt + 1,
+        "start_no": action.start_no + 1,
+        "started_at": transition.at,
+        "started_revision": action.definition.revision,
+        "due_at": None,
+        "ended_at": None,
+        "exit_code": None,
+        "signal": None,
+        "error": None,
+        "output": None,
+        "verdict": None,
+    }
 
 
-def _with_outcome(action: Action, transition: Transition) -> Action:
+def _outcome(action: Action, transition: Transition) -> dict[str, Any]:
     outcome = transition.outcome
-    return replace(
-        action,
-        started_at=outcome.started_at or action.started_at,
-        ended_at=outcome.ended_at or action.ended_at,
-        exit_code=action.exit_code if outcome.exit_code is None else outcome.exit_code,
-        signal=action.signal if outcome.signal is None else outcome.signal,
-        error=_bounded(outcome.error) or action.error,
-        output=outcome.output or action.output,
-    )
+    return {
+        "hold_restarts": transition.hold_restarts,
+        "started_at": outcome.started_at or action.started_at,
+        "ended_at": outcome.ended_at or action.ended_at,
+        "exit_code": action.exit_code if outcome.exit_code is None else outcome.exit_code,
+        "signal": action.signal if outcome.signal is None else outcome.signal,
+        "error": _bounded(outcome.error) or action.error,
+        "output": outcome.output or action.output,
+    }
 
 
 def _bounded(error: str | None) -> str | None:
@@ -143,14 +161,15 @@ def _bounded(error: str | None) -> str | None:
     return error[: ERROR_CHARS_MAX - 1] + "…"
 
 
-def _waiting_again(action: Action, transition: Transition) -> Action:
+def _waiting_again(
+    action: Action, transition: Transition, started_at: datetime | None
+) -> dict[str, Any]:
     """An attempt that never started is not counted; its start number stays spent."""
     uncounted = transition.reason is Reason.NEVER_STARTED
     due_at = transition.due_at or transition.at
-    return replace(
-        action,
-        attempt=action.attempt - uncounted,
-        started_at=None if uncounted else action.started_at,
+    return {
+        "attempt": action.attempt - uncounted,
+        "started_at": None if uncounted else started_at,
         # While it ran its window may have been moved: it holds for the next attempt.
-        due_at=max(due_at, first_due(action.definition, action.accepted_at)),
-    )
+        "due_at": max(due_at, first_due(action.definition, action.accepted_at)),
+    }

@@ -14,6 +14,10 @@ from typing import Any
 from agent.domain.schedule.spec import Schedule
 
 GRACE_S_DEFAULT = 10.0
+UNREADABLE = "definition_unreadable"
+LOST = "definition_lost"
+"""Features that no version has: what requires one is started by nobody, and believed by nobody.
+For what is stored and cannot be read, and for an action that only a run record tells of."""
 
 
 class Owner(StrEnum):

@@ -15,14 +15,17 @@ from typing import Any
 
 from agent.domain.action import Action, Outcome, Transition
 from agent.domain.definition import OnRestart
+from agent.domain.hold import after_exit
 from agent.domain.lifecycle import ExecutionStatus, Reason
-from agent.domain.manifest import Terms
+from agent.domain.manifest import HOLD, TASK, Terms
 from agent.domain.retry import next_attempt_at
 
 FINISHED_WHILE_AWAY = "finished_while_away"
 ADOPTED = "adopted"
 NEVER_STARTED = "never_started"
 OUTCOME_UNKNOWN = "outcome_unknown"
+RESTORED = "restored_from_backup"
+"""The database is older than what happened, and no evidence tells of this action."""
 
 RUNNER_STOP = "runner_stop"
 """The stop cause of a runner that is itself being stopped."""
@@ -51,6 +54,8 @@ class ExitRecord:
     survivors: int = 0
     output: Mapping[str, Any] = field(default_factory=dict)
     duration_s: float | None = None
+    limit: str | None = None
+    """The limit of the manifest that ended it (`cpu_s`, `memory_bytes` …), if one did."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -79,22 +84,29 @@ def decide_end(
     now: datetime,
     jitter: float,
     *,
-    mode: str = "task",
+    mode: str = TASK,
     verdict: str | None = None,
+    doubtful: bool = False,
 ) -> Transition:
-    """The transition that an exit record demands of a STARTED action."""
+    """The transition that an exit record demands of a STARTED action.
+
+    `doubtful`: the wall clock may be wrong, so no window is taken to have closed by it.
+    """
     if record.stop_cause == RUNNER_STOP:
-        return decide_unknown(action, terms, now, {"stop_cause": RUNNER_STOP})
+        return decide_unknown(action, terms, now, {"stop_cause": RUNNER_STOP}, doubtful=doubtful)
     evidence = _evidence(record)
     outcome = _outcome(record)
     if record.spawn_error is None and record.stop_cause in _STOPPED:
-        held = record.stop_cause == "window" and mode == "hold"
+        held = record.stop_cause == "window" and mode == HOLD
         to = ExecutionStatus.FINISHED if held else ExecutionStatus.WONT_FINISH
         reason = _STOPPED[record.stop_cause]
         return Transition(
             to=to, reason=reason, at=now, outcome=outcome, verdict=verdict, evidence=evidence
         )
+    to_date = None if doubtful else action.definition.to_date
     if record.code == 0 and record.stop_cause == "none" and record.spawn_error is None:
+        if mode == HOLD and action.stop_cause is None and not action.definition.dry_run:
+            return _decide_early_exit(action, record, now, to_date, verdict)
         return Transition(
             to=ExecutionStatus.FINISHED,
             reason=Reason.EXIT_ZERO,
@@ -103,7 +115,27 @@ def decide_end(
             verdict=verdict,
             evidence=evidence,
         )
-    return _decide_failure(action, record, terms, now, jitter, verdict)
+    return _decide_failure(action, record, terms, now, jitter, verdict, to_date)
+
+
+def _decide_early_exit(
+    action: Action,
+    record: ExitRecord,
+    now: datetime,
+    to_date: datetime | None,
+    verdict: str | None,
+) -> Transition:
+    after = after_exit(action.hold_restarts, record.duration_s, now, to_date)
+    return Transition(
+        to=after.to,
+        reason=after.reason,
+        at=now,
+        due_at=after.due_at,
+        hold_restarts=after.restarts,
+        outcome=_outcome(record),
+        verdict=verdict,
+        evidence=_evidence(record) | {"restarts": after.restarts},
+    )
 
 
 def _decide_failure(
@@ -113,17 +145,14 @@ def _decide_failure(
     now: datetime,
     jitter: float,
     verdict: str | None,
+    to_date: datetime | None,
 ) -> Transition:
     reason, permanent = _failure_reason(record)
     if action.stop_cause is not None:
         # The script ended before TERM reached it: its true result counts, and nobody wants another.
         permanent = True
     failures = action.failures + 1
-    again_at = (
-        None
-        if permanent
-        else next_attempt_at(terms.retry, failures, now, action.definition.to_date, jitter)
-    )
+    again_at = None if permanent else next_attempt_at(terms.retry, failures, now, to_date, jitter)
     evidence = _evidence(record) | {"failure": reason.value, "failures": failures}
     if again_at is None:
         to, why = ExecutionStatus.FAILED, reason
@@ -153,18 +182,19 @@ def _failure_reason(record: ExitRecord) -> tuple[Reason, bool]:
 
 
 def decide_unknown(
-    action: Action, terms: Terms, now: datetime, evidence: Mapping[str, Any]
+    action: Action,
+    terms: Terms,
+    now: datetime,
+    evidence: Mapping[str, Any],
+    *,
+    doubtful: bool = False,
 ) -> Transition:
     """The attempt started and nobody can know how it ended: seed 002's rule, and `on_restart`."""
     definition = action.definition
     if not definition.should_be_executed or action.stop_cause is not None:
-        reason = (
-            Reason.CANCELLED_ON_NODE
-            if action.stop_cause == "cancelled_on_node"
-            else Reason.WITHDRAWN
-        )
+        reason = _STOPPED.get(action.stop_cause or "", Reason.WITHDRAWN)
         to = ExecutionStatus.WONT_FINISH
-    elif definition.to_date is not None and now >= definition.to_date:
+    elif not doubtful and definition.to_date is not None and now >= definition.to_date:
         to, reason = ExecutionStatus.WONT_FINISH, Reason.WINDOW_CLOSED
     elif terms.on_restart is OnRestart.NEVER:
         to, reason = ExecutionStatus.FAILED, Reason.INTERRUPTED
@@ -190,15 +220,17 @@ def decide_recovery(
     now: datetime,
     jitter: float,
     *,
-    mode: str = "task",
+    mode: str = TASK,
+    doubtful: bool = False,
 ) -> Transition | Adopt:
     """What a STARTED row becomes when `agentd` has asked the runner about it."""
     if state is RunState.RUNNING:
         return Adopt()
     if state is RunState.EXITED and record is not None:
         return decide_end(
-            action, record, terms, now, jitter, mode=mode, verdict=FINISHED_WHILE_AWAY
-        )
+            action, record, terms, now, jitter,
+            mode=mode, verdict=FINISHED_WHILE_AWAY, doubtful=doubtful,
+        )  # fmt: skip
     if state is RunState.NEVER_STARTED:
         return Transition(
             to=ExecutionStatus.NULL,
@@ -208,7 +240,7 @@ def decide_recovery(
             verdict=NEVER_STARTED,
             evidence={"runner": state.value},
         )
-    return decide_unknown(action, terms, now, {"runner": state.value})
+    return decide_unknown(action, terms, now, {"runner": state.value}, doubtful=doubtful)
 
 
 def _outcome(record: ExitRecord) -> Outcome:
@@ -225,13 +257,23 @@ def _outcome(record: ExitRecord) -> Outcome:
 def _error(record: ExitRecord) -> str | None:
     if record.spawn_error is not None:
         return record.spawn_error
+    survivors = f"{record.survivors} of its processes survived KILL" if record.survivors else None
     if record.stop_cause == "timeout":
-        return "stopped because its timeout passed"
+        told = "stopped because its timeout passed"
+        return f"{told}; {survivors}" if survivors else told
     if record.stop_cause != "none":
-        return None
+        return survivors
+    if record.limit is not None:
+        return f"exceeded its limit {record.limit} ({_how_it_ended(record)})"
     if record.signal is not None:
         return f"ended by signal {record.signal} ({signal_name(record.signal)})"
     return f"exit code {record.code}" if record.code else None
+
+
+def _how_it_ended(record: ExitRecord) -> str:
+    if record.signal is not None:
+        return f"signal {record.signal}, {signal_name(record.signal)}"
+    return f"exit code {record.code}"
 
 
 def _evidence(record: ExitRecord) -> dict[str, Any]:
@@ -241,6 +283,7 @@ def _evidence(record: ExitRecord) -> dict[str, Any]:
         "stop_cause": None if record.stop_cause == "none" else record.stop_cause,
         "spawn_error": record.spawn_error,
         "survivors": record.survivors or None,
+        "limit": record.limit,
         "duration_s": record.duration_s,
     }
     return {key: value for key, value in found.items() if value is not None}

@@ -7,7 +7,7 @@ from either side wins.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from agent.domain.definition import (
@@ -17,6 +17,10 @@ from agent.domain.definition import (
     Retry,
     RiskLevel,
 )
+from agent.domain.lane import Lane
+
+TASK = "task"
+HOLD = "hold"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -26,7 +30,7 @@ class Manifest:
     kind: str
     description: str = ""
     risk_level: RiskLevel | None = None
-    mode: str = "task"
+    mode: str = TASK
     parallel: bool = False
     timeout_s: float | None = None
     grace_s: float | None = None
@@ -35,9 +39,19 @@ class Manifest:
     payload_schema: Mapping[str, Any] | None = None
     dry_run: bool = False
     rollback: str | None = None
+    user: str | None = None
+    """The account that the script runs as; None: the runner's own."""
+    limits: Mapping[str, Any] = field(default_factory=dict)
     path: str = ""
     digest: str = ""
     faults: tuple[str, ...] = ()
+
+    @property
+    def lane(self) -> Lane:
+        """Where its actions queue: a `hold` never takes a place that a task waits for."""
+        if self.mode == HOLD:
+            return Lane.HOLD
+        return Lane.PARALLEL if self.parallel else Lane.EXCLUSIVE
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

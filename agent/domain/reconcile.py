@@ -12,7 +12,7 @@ from datetime import datetime
 from enum import StrEnum
 
 from agent.domain.action import Action, Transition
-from agent.domain.definition import Definition, Owner
+from agent.domain.definition import LOST, Definition, Owner
 from agent.domain.errors import Fault
 from agent.domain.lifecycle import ExecutionStatus, Reason
 from agent.domain.oneshot import first_due
@@ -51,10 +51,11 @@ def decide_definition(current: Action | None, incoming: Definition, now: datetim
         return Change(
             verdict=Verdict.INSERTED, definition=incoming, due_at=first_due(incoming, now)
         )
-    if current.definition.owner is not incoming.owner:
-        return Change(verdict=Verdict.REFUSED, faults=(_id_conflict(current, incoming),))
-    if incoming.revision <= current.definition.revision:
-        return Change(verdict=Verdict.UNCHANGED)
+    lost = LOST in current.definition.requires  # whose it was went with the database
+    if current.definition.owner is not incoming.owner and not lost:
+        return Change(verdict=Verdict.REFUSED, faults=(id_conflict(current.definition, incoming),))
+    if incoming.revision <= current.definition.revision - (current.parked is not None):
+        return Change(verdict=Verdict.UNCHANGED)  # of a parked one, the same revision is readable
     if current.is_final:
         return Change(verdict=Verdict.TOO_LATE, definition=incoming)
     if current.execution_status is ExecutionStatus.STARTED:
@@ -79,8 +80,16 @@ def _while_waiting(current: Action, incoming: Definition, now: datetime) -> Chan
     return Change(verdict=Verdict.UPDATED, definition=incoming, due_at=due_at, ends=ends)
 
 
-def _id_conflict(current: Action, incoming: Definition) -> Fault:
-    mine = "this node" if current.definition.owner is Owner.NODE else "the core"
+def id_conflict(current: Definition, incoming: Definition) -> Fault:
+    """The id belongs to the other owner, or to the other sort of thing."""
+    if (current.schedule is None) != (incoming.schedule is None):
+        sort = "an action" if current.schedule is None else "a recurring action"
+        return Fault(
+            "id",
+            f"id_conflict: {incoming.id!r} is {sort} here, and cannot become the other sort; "
+            "nothing was changed. Use another id.",
+        )
+    mine = "this node" if current.owner is Owner.NODE else "the core"
     return Fault(
         "id",
         f"id_conflict: {incoming.id!r} already belongs to {mine}; nothing was changed. "

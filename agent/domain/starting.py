@@ -5,12 +5,15 @@ Locks are derived from what runs, never stored: a lock that nobody holds cannot 
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
 
 from agent.domain.action import Action, Outcome, Transition
+from agent.domain.brake import Brake, find_brake
+from agent.domain.definition import Definition
+from agent.domain.lane import HOLDS_MAX, Lane
 from agent.domain.lifecycle import ExecutionStatus, Reason
 from agent.domain.oneshot import too_late
 
@@ -19,18 +22,28 @@ class Wait(StrEnum):
     """Why a due action does not start yet."""
 
     PAUSED = "paused"
+    CLOCK_DOUBTFUL = "clock_doubtful"
     RUNNER_AWAY = "runner_away"
     NOT_DUE = "not_due"
+    BRAKED = "braked"
     EXCLUSIVE_BUSY = "exclusive_busy"
     PARALLEL_FULL = "parallel_full"
+    HOLDS_FULL = "holds_full"
     APP_BUSY = "app_busy"
+
+
+_FULL = {
+    Lane.EXCLUSIVE: Wait.EXCLUSIVE_BUSY,
+    Lane.PARALLEL: Wait.PARALLEL_FULL,
+    Lane.HOLD: Wait.HOLDS_FULL,
+}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Running:
     """What the queue must know of a running action."""
 
-    parallel: bool
+    lane: Lane
     app_names: tuple[str, ...] = ()
 
 
@@ -41,9 +54,12 @@ class Slots:
     parallel_max: int
     exclusive_free: bool = True
     parallel_used: int = 0
+    holds_used: int = 0
     apps: set[str] = field(default_factory=set)
     paused: bool = False
     runner_away: bool = False
+    clock_doubtful: bool = False
+    brakes: Sequence[Brake] = ()
 
     @classmethod
     def beside(
@@ -53,42 +69,74 @@ class Slots:
         *,
         paused: bool = False,
         runner_away: bool = False,
+        clock_doubtful: bool = False,
+        brakes: Sequence[Brake] = (),
     ) -> Slots:
         """The places that are left beside what runs."""
-        slots = cls(parallel_max=parallel_max, paused=paused, runner_away=runner_away)
+        slots = cls(
+            parallel_max=parallel_max,
+            paused=paused,
+            runner_away=runner_away,
+            clock_doubtful=clock_doubtful,
+            brakes=brakes,
+        )
         for one in running:
-            slots.take(one.parallel, one.app_names)
+            slots.take(one.lane, one.app_names)
         return slots
 
-    def take(self, parallel: bool, app_names: Iterable[str]) -> None:
+    def take(self, lane: Lane, app_names: Iterable[str]) -> None:
         """Occupy what one running action occupies."""
-        if parallel:
-            self.parallel_used += 1
-        else:
-            self.exclusive_free = False
+        match lane:
+            case Lane.EXCLUSIVE:
+                self.exclusive_free = False
+            case Lane.PARALLEL:
+                self.parallel_used += 1
+            case Lane.HOLD:
+                self.holds_used += 1
         self.apps.update(app_names)
 
-    def lane_free(self, parallel: bool) -> bool:
-        """Whether another action of this lane could start, app locks aside."""
-        if self.paused or self.runner_away:
-            return False
-        return self.parallel_used < self.parallel_max if parallel else self.exclusive_free
+    def free(self, lane: Lane) -> int:
+        """How many more actions of this lane could start, brakes and app locks aside."""
+        if self.held is not None:
+            return 0
+        match lane:
+            case Lane.EXCLUSIVE:
+                return int(self.exclusive_free)
+            case Lane.PARALLEL:
+                return max(0, self.parallel_max - self.parallel_used)
+            case Lane.HOLD:
+                return max(0, HOLDS_MAX - self.holds_used)
+
+    @property
+    def held(self) -> Wait | None:
+        """Why nothing at all starts on this node now, or None."""
+        if self.paused:
+            return Wait.PAUSED
+        if self.clock_doubtful:
+            return Wait.CLOCK_DOUBTFUL
+        return Wait.RUNNER_AWAY if self.runner_away else None
+
+    def brake_on(self, definition: Definition) -> Brake | None:
+        """The brake that holds such an action back, or None."""
+        if not self.brakes:
+            return None
+        return find_brake(self.brakes, definition.kind, definition.labels)
 
 
 def decide_start(action: Action, now: datetime, slots: Slots) -> Transition | Wait:
     """Start it, end it because it is too late or unwanted, or say what it waits for."""
-    ended = decide_unwanted(action, now)
+    ended = decide_withdrawn(action, now) if slots.clock_doubtful else decide_unwanted(action, now)
     if ended is not None:
         return ended
     if action.due_at is None or action.due_at > now:
         return Wait.NOT_DUE
-    if slots.paused:
-        return Wait.PAUSED
-    if slots.runner_away:
-        return Wait.RUNNER_AWAY
-    if not slots.lane_free(action.parallel):
-        return Wait.PARALLEL_FULL if action.parallel else Wait.EXCLUSIVE_BUSY
-    if slots.apps.intersection(action.definition.app_names):
+    if slots.held is not None:
+        return slots.held
+    if slots.brake_on(action.definition) is not None:
+        return Wait.BRAKED
+    if not slots.free(action.lane):
+        return _FULL[action.lane]
+    if slots.apps.intersection(action.locks):
         return Wait.APP_BUSY
     late_s = (now - action.due_at).total_seconds()
     return Transition(
@@ -101,14 +149,23 @@ def decide_start(action: Action, now: datetime, slots: Slots) -> Transition | Wa
 
 def decide_unwanted(action: Action, now: datetime) -> Transition | None:
     """The end of a waiting action that may not start any more, or None."""
-    definition = action.definition
+    withdrawn = decide_withdrawn(action, now)
+    if withdrawn is not None:
+        return withdrawn
+    reason = too_late(action.definition, action.accepted_at, action.attempt, now)
+    return None if reason is None else unstart(action, reason, now)
+
+
+def decide_withdrawn(action: Action, now: datetime) -> Transition | None:
+    """The end of a waiting action that nobody wants any more, whatever the clock says, or None."""
     if action.stop_cause == Reason.CANCELLED_ON_NODE.value:
         # Cancelled here while it was taken to run, and the run is known not to have happened.
         return unstart(action, Reason.CANCELLED_ON_NODE, now)
-    if action.stop_cause is not None or not definition.should_be_executed:
+    if action.stop_cause == Reason.OVERLAP.value:
+        return unstart(action, Reason.OVERLAP, now)  # a newer occurrence took its place
+    if action.stop_cause is not None or not action.definition.should_be_executed:
         return unstart(action, Reason.WITHDRAWN, now)
-    reason = too_late(definition, action.accepted_at, action.attempt, now)
-    return None if reason is None else unstart(action, reason, now)
+    return None
 
 
 def unstart(

@@ -11,6 +11,7 @@ import asyncio
 import math
 import secrets
 from collections.abc import Callable, Coroutine, Iterable, Mapping
+from datetime import datetime
 from typing import Any, TypeVar
 
 import msgspec
@@ -21,6 +22,7 @@ from starlette.routing import BaseRoute, Router
 from starlette.types import Message, Receive, Scope, Send
 
 from agent.domain.errors import AgentError, Fault, InvalidDocument, Refused, shown
+from agent.domain.instants import parse_instant
 from agent.wire import strict_json
 from agent.wire.messages import (
     BODY_BYTES_MAX,
@@ -219,6 +221,17 @@ class Query:
             return default
         return min(value, high)
 
+    def instant(self, name: str) -> datetime | None:
+        """RFC 3339 with a zone, or None."""
+        raw = self.text(name)
+        if raw is None:
+            return None
+        try:
+            return parse_instant(raw)
+        except ValueError as error:
+            self._faults.append(Fault(name, f"{shown(raw)}: {error}"))
+            return None
+
     def one_of(self, name: str, words: Iterable[str]) -> str | None:
         """One of the words, or None."""
         raw = self.text(name)
@@ -238,23 +251,53 @@ class Query:
             raise InvalidDocument(self._faults)
 
 
-class Edge:
-    """The ASGI application: routes, and around them the translation of errors."""
+def admit_all(_request: Request) -> None:
+    """No door."""
 
-    def __init__(self, routes: Iterable[BaseRoute], on_failure: OnFailure) -> None:
+
+def note_nothing(_status: int) -> None:
+    """Nobody counts."""
+
+
+class Edge:
+    """The ASGI application: routes, and around them the door and the translation of errors.
+
+    `admit` raises for a caller who may not enter. It is asked before the path is looked at, so that
+    a stranger does not even learn what exists; only `open_paths` are for everybody. `on_status` is
+    told the code of each answer.
+    """
+
+    def __init__(
+        self,
+        routes: Iterable[BaseRoute],
+        on_failure: OnFailure,
+        *,
+        admit: Callable[[Request], None] = admit_all,
+        open_paths: frozenset[str] = frozenset(),
+        on_status: Callable[[int], None] = note_nothing,
+    ) -> None:
         self._router = Router(list(routes), redirect_slashes=False)
         self._on_failure = on_failure
+        self._admit = admit
+        self._open_paths = open_paths
+        self._on_status = on_status
         self.under_way = 0
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """One request."""
+
+        async def counted(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                self._on_status(message["status"])
+            await send(message)
+
         if self.under_way >= REQUESTS_MAX:
             full = error_answer(Refused("busy", "too many requests at once; try again shortly"))
-            await full(scope, receive, send)
+            await full(scope, receive, counted)
             return
         self.under_way += 1
         try:
-            await self._guarded(scope, receive, send)
+            await self._guarded(scope, receive, counted)
         finally:
             self.under_way -= 1
 
@@ -267,6 +310,8 @@ class Edge:
             await send(message)
 
         try:
+            if scope["path"] not in self._open_paths:
+                self._admit(Request(scope))
             scope["app"] = self  # makes the router raise, instead of answering in plain text
             await self._router(scope, receive, watched)
         except ClientDisconnect:

@@ -13,13 +13,19 @@ import time
 from collections.abc import Callable
 from contextlib import suppress
 from datetime import UTC, datetime
+from functools import cache
+from pathlib import Path
 from typing import Protocol
 
+from agent.domain.clock_doubt import Reading
 from agent.domain.instants import to_us
 
 _CLOCK_REALTIME = 0
 _TFD_TIMER_ABSTIME = 1
 _TFD_TIMER_CANCEL_ON_SET = 2
+_TIME_ERROR = 5
+_STA_UNSYNC = 0x40
+_BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
 _FAR_S = 2**40  # tens of thousands of years: "no instant", but still told when the clock is set
 
 
@@ -35,8 +41,19 @@ class Clock(Protocol):
         ...
 
 
+class NodeClock(Clock, Protocol):
+    """A clock that also tells what speaks for and against the time it shows."""
+
+    def reading(self) -> Reading:
+        """Wall clock, boot clock and the kernel's opinion, read together."""
+        ...
+
+
 class SystemClock:
     """The machine's clocks."""
+
+    def __init__(self) -> None:
+        self._boot_id = ""
 
     def now(self) -> datetime:
         """The wall clock, aware UTC."""
@@ -45,6 +62,44 @@ class SystemClock:
     def monotonic(self) -> float:
         """CLOCK_MONOTONIC in seconds."""
         return time.monotonic()
+
+    def reading(self) -> Reading:
+        """CLOCK_BOOTTIME goes on during suspend, so that waking up is no step of the clock."""
+        self._boot_id = self._boot_id or _BOOT_ID.read_text().strip()
+        return Reading(
+            wall=self.now(),
+            boottime_s=time.clock_gettime(time.CLOCK_BOOTTIME),
+            boot_id=self._boot_id,
+            synchronised=_kernel_is_synchronised(),
+        )
+
+
+class _Timex(ctypes.Structure):
+    """`struct timex` of adjtimex(2) up to `status`, and room for the rest of it."""
+
+    _fields_ = (
+        ("modes", ctypes.c_uint),
+        ("offset", ctypes.c_long),
+        ("freq", ctypes.c_long),
+        ("maxerror", ctypes.c_long),
+        ("esterror", ctypes.c_long),
+        ("status", ctypes.c_int),
+        ("rest", ctypes.c_char * 256),
+    )
+
+
+def _kernel_is_synchronised() -> bool:
+    """Whether a time daemon says so, since the clock was last set. Not being told counts as no:
+    a sandbox that forbids to set the clock may forbid this question too.
+    """
+    timex = _Timex(modes=0)
+    state = _libc().adjtimex(ctypes.byref(timex))
+    return 0 <= state < _TIME_ERROR and not timex.status & _STA_UNSYNC
+
+
+@cache
+def _libc() -> ctypes.CDLL:
+    return ctypes.CDLL(None, use_errno=True)
 
 
 class Alarm(Protocol):
@@ -75,7 +130,7 @@ class WallAlarm:
 
     def __init__(self, ring: Callable[[], None]) -> None:
         self._ring = ring
-        self._libc = ctypes.CDLL(None, use_errno=True)
+        self._libc = _libc()
         self._fd = self._libc.timerfd_create(_CLOCK_REALTIME, os.O_NONBLOCK | os.O_CLOEXEC)
         if self._fd < 0:
             raise OSError(ctypes.get_errno(), "timerfd_create failed")

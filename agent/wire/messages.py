@@ -132,6 +132,8 @@ class NodeReport(Message):
     catalogue: list[dict[str, Any]] = []
     clock: dict[str, Any] = {}
     brakes: list[dict[str, Any]] = []
+    pause: dict[str, Any] | None = None
+    """`paused` and, if so, since when, by whom and why; absent from older nodes."""
     progress: list[dict[str, Any]] = []
     host: str = ""
 

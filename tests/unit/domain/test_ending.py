@@ -195,3 +195,24 @@ def test_a_window_that_was_moved_while_it_ran_holds_for_the_next_attempt() -> No
     again = decide_recovery(action, RunState.UNKNOWN, None, terms(), NOW, 0.0)
     assert isinstance(again, Transition)
     assert apply(action, again).due_at == after(900)
+
+
+@pytest.mark.parametrize(
+    ("record", "error"),
+    [
+        ({"code": None, "signal": 24, "limit": "cpu_s"},
+         "exceeded its limit cpu_s (signal 24, SIGXCPU)"),
+        ({"code": 1, "limit": "memory_bytes"}, "exceeded its limit memory_bytes (exit code 1)"),
+        ({"code": None, "signal": 9, "stop_cause": "withdrawn", "survivors": 2},
+         "2 of its processes survived KILL"),
+        ({"code": None, "signal": 9, "stop_cause": "timeout", "survivors": 1},
+         "stopped because its timeout passed; 1 of its processes survived KILL"),
+        ({"code": None, "signal": 15, "stop_cause": "withdrawn"}, None),
+    ],
+)  # fmt: skip
+def test_limits_and_survivors_are_told(record: dict[str, Any], error: str | None) -> None:
+    transition = decide_end(started(), make_record(**record), terms(), NOW, 0.0)
+    assert transition.outcome is not None
+    assert transition.outcome.error == error
+    told = {"limit", "survivors"} & set(record)
+    assert all(transition.evidence[name] == record[name] for name in told)

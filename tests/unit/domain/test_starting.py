@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from agent.domain.action import Transition
+from agent.domain.lane import Lane
 from agent.domain.lifecycle import ExecutionStatus, Reason
 from agent.domain.starting import Running, Slots, Wait, decide_start, decide_unwanted
 from tests.unit.domain.builders import NOW, after, make_action
@@ -29,11 +30,16 @@ def test_what_is_due_and_free_starts_and_says_how_late() -> None:
         ({"due_at": None}, slots(), Wait.NOT_DUE),
         ({}, slots(paused=True), Wait.PAUSED),
         ({}, slots(runner_away=True), Wait.RUNNER_AWAY),
-        ({}, slots(Running(parallel=False)), Wait.EXCLUSIVE_BUSY),
-        ({"parallel": True}, slots(*[Running(parallel=True)] * 2), Wait.PARALLEL_FULL),
-        ({"parallel": True, "app_names": ("db",)}, slots(Running(parallel=True, app_names=("db",))),
-         Wait.APP_BUSY),
-        ({"app_names": ("db",)}, slots(Running(parallel=True, app_names=("web", "db"))),
+        ({}, slots(Running(lane=Lane.EXCLUSIVE)), Wait.EXCLUSIVE_BUSY),
+        ({"lane": Lane.PARALLEL}, slots(*[Running(lane=Lane.PARALLEL)] * 2), Wait.PARALLEL_FULL),
+        (
+            {"lane": Lane.PARALLEL, "app_names": ("db",)},
+            slots(Running(lane=Lane.PARALLEL, app_names=("db",))),
+            Wait.APP_BUSY,
+        ),
+        ({}, slots(clock_doubtful=True), Wait.CLOCK_DOUBTFUL),
+        ({}, slots(paused=True, clock_doubtful=True, runner_away=True), Wait.PAUSED),
+        ({"app_names": ("db",)}, slots(Running(lane=Lane.PARALLEL, app_names=("web", "db"))),
          Wait.APP_BUSY),
     ],
 )  # fmt: skip
@@ -42,9 +48,9 @@ def test_what_it_waits_for(fields: dict[str, Any], free: Slots, wait: Wait) -> N
 
 
 def test_parallel_kinds_run_beside_the_exclusive_one() -> None:
-    busy = slots(Running(parallel=False))
-    assert isinstance(decide_start(make_action(parallel=True), NOW, busy), Transition)
-    full = slots(*[Running(parallel=True)] * 2)
+    busy = slots(Running(lane=Lane.EXCLUSIVE))
+    assert isinstance(decide_start(make_action(lane=Lane.PARALLEL), NOW, busy), Transition)
+    full = slots(*[Running(lane=Lane.PARALLEL)] * 2)
     assert isinstance(decide_start(make_action(), NOW, full), Transition)
 
 
@@ -63,10 +69,17 @@ def test_parallel_kinds_run_beside_the_exclusive_one() -> None:
 def test_what_may_not_start_any_more(fields: dict[str, Any], to: str, reason: Reason) -> None:
     """The window is [from, to): at `to_date` it is over. Ended even while nothing may start."""
     action = make_action(**fields)
-    for free in (slots(), slots(paused=True), slots(Running(parallel=False))):
+    for free in (slots(), slots(paused=True), slots(Running(lane=Lane.EXCLUSIVE))):
         found = decide_start(action, NOW, free)
         assert isinstance(found, Transition)
         assert (found.to.value, found.reason) == (to, reason)
+
+
+def test_in_doubt_only_what_nobody_wants_ends() -> None:
+    late = make_action(to_date=NOW)
+    assert decide_start(late, NOW, slots(clock_doubtful=True)) is Wait.CLOCK_DOUBTFUL
+    unwanted = decide_start(make_action(should_be_executed=False), NOW, slots(clock_doubtful=True))
+    assert isinstance(unwanted, Transition)
 
 
 def test_a_start_deadline_is_about_the_first_start_only() -> None:

@@ -10,6 +10,7 @@ from typing import Any
 
 from agent.domain.definition import ApprovalState, Definition, RiskLevel
 from agent.domain.errors import Fault
+from agent.domain.lane import Lane
 from agent.domain.lifecycle import Reason
 from agent.domain.manifest import Manifest
 from agent.node.ports import Catalogue
@@ -39,10 +40,10 @@ class Kinds:
         """The manifest of a kind that is installed."""
         return self._catalogue.kinds.get(kind)
 
-    def is_parallel(self, kind: str) -> bool:
-        """Whether actions of the kind run beside others; unknown kinds do not."""
+    def lane(self, kind: str) -> Lane:
+        """Where actions of the kind queue; unknown kinds wait for the exclusive place."""
         manifest = self.manifest(kind)
-        return manifest is not None and manifest.parallel
+        return Lane.EXCLUSIVE if manifest is None else manifest.lane
 
     def check(
         self, kind: str, payload: Mapping[str, Any], *, dry_run: bool
@@ -50,9 +51,7 @@ class Kinds:
         """Why this cannot run on this node, with every fault; None if it can."""
         manifest = self.manifest(kind)
         if manifest is None:
-            hint = nearest(kind, self._catalogue.kinds)
-            text = f"unknown kind {kind!r}: not in this node's catalogue{hint}"
-            return Reason.UNKNOWN_KIND, (Fault("kind", text),)
+            return Reason.UNKNOWN_KIND, (Fault("kind", self._why_unknown(kind)),)
         if manifest.faults:
             return Reason.UNKNOWN_KIND, tuple(Fault("kind", text) for text in manifest.faults)
         if dry_run and not manifest.dry_run:
@@ -60,6 +59,13 @@ class Kinds:
             return Reason.DRY_RUN_UNSUPPORTED, (Fault("dry_run", text),)
         faults = self._payload_faults(manifest, payload)
         return (Reason.BAD_PAYLOAD, faults) if faults else None
+
+    def _why_unknown(self, kind: str) -> str:
+        """A directory that may not be trusted hides every kind; then that is what is wrong."""
+        known, faults = self._catalogue.kinds, self._catalogue.faults
+        if not known and faults:
+            return f"no kind can be used on this node, {kind!r} neither: {'; '.join(faults)}"
+        return f"unknown kind {kind!r}: not in this node's catalogue{nearest(kind, known)}"
 
     def approval_faults(self, definition: Definition) -> tuple[Fault, ...]:
         """Dangerous always waits for a person: refused here without an approval record."""
@@ -75,12 +81,24 @@ class Kinds:
             return (Fault("approval", "is missing; a dangerous action needs a person's approval"),)
         return ()
 
-    def _payload_faults(self, manifest: Manifest, payload: Mapping[str, Any]) -> tuple[Fault, ...]:
+    def faults(self, manifest: Manifest) -> tuple[str, ...]:
+        """Everything wrong with a kind, its schema included: that is compiled when first needed."""
+        validator = self._validator(manifest)
+        wrong = (validator.message,) if isinstance(validator, Fault) else ()
+        return (*manifest.faults, *wrong)
+
+    def _validator(self, manifest: Manifest) -> Any:
         if manifest.payload_schema is None:
-            return ()
+            return None
         validator = self._validators.get(manifest.kind)
         if validator is None:
             validator = self._validators[manifest.kind] = _compile(manifest.payload_schema)
+        return validator
+
+    def _payload_faults(self, manifest: Manifest, payload: Mapping[str, Any]) -> tuple[Fault, ...]:
+        validator = self._validator(manifest)
+        if validator is None:
+            return ()
         if isinstance(validator, Fault):
             return (validator,)
         faults = []

@@ -10,11 +10,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from agent.domain.action import Action
+from agent.domain.action import Action, kin_lock
 from agent.domain.definition import Definition, Owner, Requester
 from agent.domain.errors import Fault, InvalidDocument, NotFound, Refused, shown
 from agent.domain.ids import RandomBits, new_id
 from agent.domain.lifecycle import ExecutionStatus, Reason
+from agent.domain.retrying import retried
 from agent.domain.starting import unstart
 from agent.infra.clock import Clock
 from agent.node.catalogue import Kinds
@@ -22,8 +23,9 @@ from agent.node.engine import Engine
 from agent.node.hands import Hands
 from agent.node.ledger import Ledger
 from agent.node.ports import RunnerAway, RunnerRefused, Store
-from agent.node.store import actions
-from agent.wire.definition import decode_definition
+from agent.node.store import actions, recurring
+from agent.wire.definition import FIELDS, decode_definition, encode_definition
+from agent.wire.fields import read_closed
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -55,8 +57,11 @@ class Commands:
         a repeated id is refused (`conflict`) and changes nothing.
         """
         await self.look_at_catalogue()
-        definition = self._decode(document, requester)
-        parallel = self._kinds.is_parallel(definition.kind)
+        definition = self.decode(document, requester)
+        if definition.schedule is not None:
+            text = "makes it a recurring action, which does not come in by this door"
+            raise InvalidDocument([Fault("schedule", text)])
+        lane = self._kinds.lane(definition.kind)
 
         def accept(connection: sqlite3.Connection) -> Action:
             now = self._clock.now()
@@ -66,13 +71,37 @@ class Commands:
                     f"there is already an action {definition.id!r}; nothing was changed. "
                     "Leave the id out to get a fresh one.",
                 )
+            require_no_rule(connection, definition.id)
             self._require_room(connection, definition)
-            return self._ledger.accept(connection, definition, now, parallel=parallel)
+            return self._ledger.accept(connection, definition, now, lane=lane)
 
         action = await self._store.write(accept)
         self._engine.wake()
         self._engine.changes.notify()
         return action
+
+    async def retry(self, action_id: str, body: Any) -> Action:
+        """The same again, as a new action with `retry_of`; `body` may bring an `approval`.
+
+        Raises `NotFound`, `InvalidDocument`, or `Refused` (`not_final`) where it has not ended.
+        """
+        old = await self._store.read(lambda c: actions.by_id(c, action_id))
+        if old is None:
+            raise NotFound(f"there is no action {action_id!r} on this node")
+        if not old.is_final:
+            raise Refused(
+                "not_final",
+                f"action {action_id!r} has not ended ({old.execution_status.value}); "
+                "cancel it first, or wait",
+            )
+        given = read_closed(body, {"approval": FIELDS["approval"]})
+        wanted = retried(old.definition, self._clock.now(), given.get("approval"))
+        document = encode_definition(wanted)
+        del document["id"]
+        kin = kin_lock(old.definition)
+        if kin is not None and old.alone:  # it never runs beside an occurrence of that rule either
+            document["app_names"] = [*document.get("app_names", ()), kin]
+        return await self.submit(document)
 
     async def cancel(self, action_id: str) -> Action:
         """Withdraw an action here: final if it waits, stopped first if it runs.
@@ -89,7 +118,7 @@ class Commands:
                     "final",
                     f"action {action_id!r} has already ended: {action.execution_status.value}",
                 )
-            if action.execution_status is ExecutionStatus.STARTED:
+            if action.execution_status is ExecutionStatus.STARTED and not self._is_stuck(action):
                 return self._ledger.ask_to_stop(connection, action, Reason.CANCELLED_ON_NODE.value)
             ending = unstart(action, Reason.CANCELLED_ON_NODE, self._clock.now())
             return self._ledger.move(connection, action, ending)
@@ -97,9 +126,19 @@ class Commands:
         action = await self._store.write(decide)
         if action.execution_status is ExecutionStatus.STARTED:
             self._engine.stop(action)
+        else:
+            self._engine.metrics.turned((), (action,))
         self._engine.wake()
         self._engine.changes.notify()
         return action
+
+    def _is_stuck(self, action: Action) -> bool:
+        """Parked with a run that is over: nothing else would ever end it."""
+        return (
+            action.parked is not None
+            and self._engine.runner_ready
+            and action.row not in self._engine.running
+        )
 
     async def look_at_catalogue(self) -> None:
         """Take note of kinds that were added, changed or removed.
@@ -116,7 +155,7 @@ class Commands:
                     f"the kinds of this node are not known before its runner answers: {error}",
                 ) from None
 
-    def _decode(self, document: Any, requester: Requester) -> Definition:
+    def decode(self, document: Any, requester: Requester) -> Definition:
         """All faults together: of form, of kind and payload, of what a node may own."""
         faults: list[Fault] = []
         definition = None
@@ -136,6 +175,11 @@ class Commands:
                     Fault("owner", f"{shown(document['owner'])}: what comes in here is the node's")
                 )
             faults += self._kind_faults(document)
+            faults += [
+                Fault(name, "is of occurrences, which a schedule makes; leave it out, or use `run`")
+                for name in ("recurring_id", "nominal_at")
+                if document.get(name) is not None
+            ]
         if definition is not None:
             faults += self._kinds.approval_faults(definition)
         if definition is None or faults:
@@ -167,3 +211,13 @@ class Commands:
                 f"{taken} {which} are waiting and no more are taken; wait, cancel some, "
                 "or raise the limit in the configuration",
             )
+
+
+def require_no_rule(connection: sqlite3.Connection, action_id: str) -> None:
+    """Actions and recurring actions share one name space. Raises `Refused`."""
+    if recurring.exists(connection, action_id):
+        raise Refused(
+            "conflict",
+            f"{action_id!r} is a recurring action here; nothing was changed. "
+            "Leave the id out to get a fresh one.",
+        )

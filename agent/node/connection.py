@@ -56,6 +56,7 @@ class CoreConnection:
 
         url = self._settings.core or ""
         self._http = core = HttpCore(url, instance=secrets.token_hex(8), version=VERSION)
+        core.on_date = self._engine.core_says
         common: dict[str, Any] = {"core": core, "clock": self._clock, "jitter": random.random}
         self._pull = pull = Pull(
             **common, store=self._store, ledger=self._ledger, engine=self._engine,

@@ -14,6 +14,7 @@ import signal
 import socket
 import sqlite3
 from contextlib import suppress
+from datetime import datetime
 from typing import Any
 
 from agent.domain.errors import AgentError
@@ -27,25 +28,39 @@ from agent.node import log_events
 from agent.node.api.access import Access, own_token
 from agent.node.api.context import Context
 from agent.node.api.routes import build_api
+from agent.node.backups import Backups, night_minute
 from agent.node.catalogue import Kinds
 from agent.node.commands import Commands, QueueLimits
 from agent.node.connection import CoreConnection
+from agent.node.control import Control
+from agent.node.doctor.examination import Doctor, Patient
 from agent.node.duties import Duties
 from agent.node.engine import Engine
 from agent.node.hands import Hands
 from agent.node.ledger import Ledger
 from agent.node.lock import lock_exclusively
 from agent.node.outbox import bound_outbox
-from agent.node.retention import Retention, prune
+from agent.node.recurring_commands import RecurringCommands
+from agent.node.recurring_views import place_of
+from agent.node.restored import note_restore
+from agent.node.retention import Retention, prune, waits_for_backup
 from agent.node.runner_client import SocketRunner
 from agent.node.runner_process import OwnRunner, nothing_to_ensure
+from agent.node.scrape import Scrape
 from agent.node.settings import Settings
 from agent.node.status import Status
+from agent.node.store import recurring
+from agent.node.store.backup import list_backups
+from agent.node.store.damage import StoreDamaged
 from agent.node.store.meta import Meta, read_meta, write_meta
+from agent.node.store.parking import unpark_all
+from agent.node.store.restoring import Opened, Restored, open_store
 from agent.node.store.threaded import ThreadedStore
+from agent.node.sync.state import SyncState
 from agent.version import VERSION
 
 SOCKET_FILE = "agent.sock"
+RESTORES_MAX = 3  # of one process: a disk that damages every copy is not mended by another one
 READY_WITHOUT_RUNNER_S = 20.0  # a service manager kills a start that takes too long
 
 
@@ -65,41 +80,87 @@ class Daemon:
         self._stop = asyncio.Event()
         self._tasks: list[asyncio.Task[Any]] = []
         self._failed: BaseException | None = None
+        self._damage: str | None = None
+        """Why the database is to be restored."""
+        self._leaving = False
 
     async def run(self) -> None:
         """From lock to stop. Raises what prevents a start; a stop by signal returns."""
         lock = lock_exclusively(self._settings.state_dir)
         try:
-            store = ThreadedStore(self._settings.state_dir / "agent.db")
-            try:
-                await self._serve(store)
-            finally:
-                await store.close()
+            await self._live_until_stopped()
         finally:
             os.close(lock)
         self._log.info(log_events.STOPPED)
 
-    async def _serve(self, store: ThreadedStore) -> None:
+    async def _live_until_stopped(self) -> None:
+        """One life after the other: a database that turns out damaged ends one, restored."""
         self._stop_on_signals()
-        meta = await store.write(lambda c: open_life(c, self._settings.agent_id, secrets.randbits))
+        restores = 0
+        while True:
+            opened = open_store(self._settings.state_dir, self._clock.now(), self._damage)
+            self._damage = None
+            opened.store.on_damage = self._database_damaged
+            if opened.restored is not None:
+                self._log.warning(log_events.DATABASE_RESTORED, **opened.restored.told())
+            try:
+                await self._serve(opened)
+            except StoreDamaged as error:
+                self._database_damaged(str(error))
+            finally:
+                await opened.store.close()
+            if self._damage is None or self._leaving:
+                return
+            restores += 1
+            if restores > RESTORES_MAX:
+                raise Broken(f"the database is damaged again and again: {self._damage}; the disk?")
+            self._failed, self._kinds = None, Kinds()
+            self._tasks.clear()
+            self._stop.clear()
+
+    def _database_damaged(self, why: str) -> None:
+        """End this life; the next one begins on a restored database."""
+        if self._damage is None:
+            self._damage = why
+            self._log.error(log_events.DATABASE_DAMAGED, error=why)
+        self._stop.set()
+
+    async def _serve(self, opened: Opened) -> None:
+        store = opened.store
+        meta = await store.write(
+            lambda c: open_life(
+                c,
+                self._settings.agent_id,
+                secrets.randbits,
+                opened.restored,
+                self._settings.timezone,
+            )
+        )
+        self._backups = Backups(
+            store=store, state_dir=self._settings.state_dir, kept=self._settings.backups_kept,
+            clock=self._clock, check_first=opened.unchecked, log=self._log,
+        )  # fmt: skip
         self._build(store, meta)
         server = HttpServer(build_api(self._context), self._bind())
         self._spawn(self._engine.run())
         self._spawn(self._hands.run())
         await server.start()
         self._spawn(self._duties.run())
+        self._spawn(self._backups.run())
         self._spawn(self._announce(meta))
         if self._core is not None:
             self._spawn(self._core.run())
         try:
             await self._stop.wait()
-            notify("STOPPING=1")
-            self._log.info(log_events.STOPPING)
+            if self._damage is None:
+                notify("STOPPING=1")
+                self._log.info(log_events.STOPPING)
         finally:
             await self._end(server)
 
     def _build(self, store: ThreadedStore, meta: Meta) -> None:
         settings = self._settings
+        self._ledger.place = place_of(meta)
         self._runner = SocketRunner(settings.runner_socket, self._ensure_runner())
         self._engine = Engine(
             store=store, ledger=self._ledger, runner=self._runner, kinds=self._kinds,
@@ -108,19 +169,29 @@ class Daemon:
         )  # fmt: skip
         self._hands = Hands(
             runner=self._runner, engine=self._engine, store=store, kinds=self._kinds,
-            generation=meta.generation, log=self._log,
+            ledger=self._ledger, clock=self._clock, generation=meta.generation, log=self._log,
+            scripts_dir=str(settings.scripts_dir.resolve()) if settings.runner == "own" else None,
         )  # fmt: skip
         retention = Retention(
             keep_days=settings.keep_days,
             keep_finished=settings.keep_finished,
             has_core=settings.core is not None,
+            waits_for_backup=self._backups.wanted,
         )
 
         async def tidy() -> None:
+            self._backups.ask_if_old()
             await bound_outbox(store, self._clock, secrets.randbits, self._log)
-            await prune(store, self._runner, self._clock, retention, self._log)
+            if self._engine.believed_now() is not None:  # a year too far would forget everything
+                await prune(store, self._runner, self._clock, retention, self._log)
+
+            if await store.read(lambda c: waits_for_backup(c, self._clock.now(), retention)):
+                self._backups.ask()
 
         self._duties = Duties(tidy=tidy, log=self._log)
+        if self._backups.wanted:
+            at = settings.backup_at or night_minute(settings.agent_id)
+            self._duties.every_night(at, self._backups.ask)
         self._core = self._connect_core(store, meta)
         self._context = self._api_context(store)
 
@@ -140,16 +211,50 @@ class Daemon:
             kinds=self._kinds, clock=self._clock, random_bits=secrets.randbits,
             limits=QueueLimits(queued_max=settings.max_queued, pending_max=settings.max_pending),
         )  # fmt: skip
+        by_schedule = RecurringCommands(
+            store=store, ledger=self._ledger, engine=self._engine, kinds=self._kinds,
+            clock=self._clock, commands=commands,
+        )  # fmt: skip
         state = CoreConnection.state_of(self._core)
         status = Status(
-            engine=self._engine, hands=self._hands, sync=state, clock=self._clock, version=VERSION
-        )
+            engine=self._engine, hands=self._hands, sync=state, clock=self._clock,
+            version=VERSION, backups=self._backups,
+        )  # fmt: skip
         token = own_token(settings.state_dir) if settings.listen else None
         return Context(
             store=store, engine=self._engine, hands=self._hands, runner=self._runner,
-            kinds=self._kinds, commands=commands, status=status, clock=self._clock,
-            access=Access(token), sync_now=self._sync_now, on_failure=self._api_failed,
+            kinds=self._kinds, commands=commands, recurring=by_schedule, place=self._ledger.place,
+            status=status, clock=self._clock,
+            control=Control(
+                store=store, engine=self._engine, clock=self._clock, log=self._log
+            ),
+            access=Access(token), doctor=self._doctor(store, state), scrape=self._scrape(state),
+            sync_now=self._sync_now, on_failure=self._api_failed,
         )  # fmt: skip
+
+    def _doctor(self, store: ThreadedStore, sync: SyncState) -> Doctor:
+        settings = self._settings
+        return Doctor(
+            Patient(
+                engine=self._engine, hands=self._hands, kinds=self._kinds, sync=sync,
+                runner=self._runner, store=store, clock=self._clock, version=VERSION,
+                database=settings.state_dir / "agent.db", state_dir=settings.state_dir,
+                scripts_dir=settings.scripts_dir, listens=settings.listen is not None,
+                backup_at=self._backup_at, clock_doubt=self._engine.clock_watch.why_in_doubt,
+            )
+        )  # fmt: skip
+
+    def _scrape(self, sync: SyncState) -> Scrape:
+        return Scrape(
+            engine=self._engine, hands=self._hands, sync=sync, clock=self._clock,
+            database=self._settings.state_dir / "agent.db", version=VERSION,
+            backup_at=self._backup_at, clock_doubt=self._engine.clock_watch.why_in_doubt,
+        )  # fmt: skip
+
+    def _backup_at(self) -> datetime | None:
+        """When the newest verified backup was made."""
+        newest = next(iter(list_backups(self._settings.state_dir)), None)
+        return newest.made_at if newest else None
 
     def _ensure_runner(self) -> Any:
         settings = self._settings
@@ -160,6 +265,7 @@ class Daemon:
             scripts_dir=settings.scripts_dir,
             socket_path=settings.runner_socket,
             parallel_max=settings.max_parallel,
+            output_bytes_max=settings.output_bytes_max,
         )
         return own.ensure
 
@@ -184,6 +290,7 @@ class Daemon:
             await self._hands.recovered.wait()
         notify(f"READY=1\nSTATUS=node {meta.agent_id}")  # nothing here that goes stale
         self._log.info(log_events.READY, agent_id=meta.agent_id, version=VERSION)
+        self._duties.tidy_now()
         give_back()
 
     async def _sync_now(self) -> dict[str, Any]:
@@ -197,7 +304,11 @@ class Daemon:
     def _stop_on_signals(self) -> None:
         loop = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGINT):
-            loop.add_signal_handler(number, self._stop.set)
+            loop.add_signal_handler(number, self._asked_to_stop)
+
+    def _asked_to_stop(self) -> None:
+        self._leaving = True
+        self._stop.set()
 
     def _spawn(self, work: Any) -> None:
         task = asyncio.ensure_future(work)
@@ -206,7 +317,9 @@ class Daemon:
 
     def _task_ended(self, task: asyncio.Task[Any]) -> None:
         """A loop that dies takes the daemon down: a restart is clean, half a daemon is not."""
-        if not task.cancelled() and task.exception() is not None:
+        if not task.cancelled() and isinstance(task.exception(), StoreDamaged):
+            self._stop.set()
+        elif not task.cancelled() and task.exception() is not None:
             self._failed = task.exception()
             self._stop.set()
             self._log.error(log_events.TASK_DIED, exc_info=task.exception())
@@ -221,14 +334,23 @@ class Daemon:
         if self._core is not None:
             await self._core.close()
         await self._runner.close()
-        if self._failed is not None:
+        if self._failed is not None and self._damage is None:
             raise Broken(f"stopped because of an error of ours: {self._failed!r}; see the log")
 
 
-def open_life(connection: sqlite3.Connection, agent_id: str, random_bits: RandomBits) -> Meta:
-    """A new generation; and an identity where there is none."""
+def open_life(
+    connection: sqlite3.Connection, agent_id: str, random_bits: RandomBits,
+    restored: Restored | None = None, zone: str = "",
+) -> Meta:  # fmt: skip
+    """A new generation; an identity where there is none; another look at what was parked."""
+    if restored is not None:
+        note_restore(connection, restored, random_bits)
     meta = read_meta(connection)
-    write_meta(connection, generation=meta.generation + 1)
+    if meta.version != VERSION:
+        unpark_all(connection)
+        write_meta(connection, version=VERSION)
+    recurring.unpark(connection)
+    write_meta(connection, generation=meta.generation + 1, zone=zone or meta.zone)
     if not meta.enrolled and meta.agent_id != agent_id:
         write_meta(connection, agent_id=agent_id)
     if not meta.agent_epoch:

@@ -28,9 +28,24 @@ class Duties:
         self._scheduler = schedule.Scheduler()
         self._due: list[Callable[[], Awaitable[None]]] = []
         self._changed = asyncio.Event()
+        self._tidy = tidy
         self._log = log
         self._scheduler.every(TIDY_EVERY_H).hours.do(self._due.append, tidy)
         self._due.append(tidy)  # at once too: a daemon that is restarted often must tidy as well
+
+    def tidy_now(self) -> None:
+        """Once more, out of turn: the runner is there, without which nothing can be forgotten."""
+        self._due.append(self._tidy)
+        self._changed.set()
+
+    def every_night(self, at: str, work: Callable[[], None]) -> None:
+        """Once a day at a local time, `HH:MM`."""
+
+        async def do() -> None:
+            work()
+
+        self._scheduler.every().day.at(at).do(self._due.append, do)
+        self._changed.set()
 
     def fall_back(self, pull: Callable[[], None], poll_again: Callable[[], None]) -> None:
         """While long polls are cut: pull every minute, and try a long poll now and then."""

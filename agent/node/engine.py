@@ -7,20 +7,23 @@ never trusts memory for a decision that the database can answer.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Mapping, Sequence
 from contextlib import suppress
 from datetime import datetime
 from typing import Any
 
 from agent.domain.action import Action
+from agent.domain.brake import Brake
 from agent.domain.ending import ExitRecord, RunState
 from agent.domain.manifest import Terms, agree_terms
 from agent.domain.starting import Running, Slots
-from agent.infra.clock import Alarm, Clock
+from agent.infra.clock import Alarm, NodeClock
 from agent.node import log_events
 from agent.node.catalogue import Kinds
 from agent.node.changes import Changes
+from agent.node.clock_watch import ClockWatch
 from agent.node.ledger import Ledger
+from agent.node.metrics import Metrics
 from agent.node.ports import (
     RunKey,
     Runner,
@@ -30,8 +33,8 @@ from agent.node.ports import (
     StartRequest,
     Store,
 )
-from agent.node.store.meta import read_meta
-from agent.node.store.threaded import StoreUnavailable
+from agent.node.store.damage import StoreUnavailable
+from agent.node.store.meta import Meta, pause_view, read_meta
 from agent.node.turn import Ended, TurnInput, TurnResult, run_turn
 
 STORE_RETRY_S = 2.0
@@ -54,7 +57,7 @@ class Engine:
         ledger: Ledger,
         runner: Runner,
         kinds: Kinds,
-        clock: Clock,
+        clock: NodeClock,
         alarm: Callable[[Callable[[], None]], Alarm],
         jitter: Callable[[], float],
         parallel_max: int,
@@ -76,9 +79,16 @@ class Engine:
         """Starts that were asked for, of which nobody knows yet whether they happen."""
         self.running: dict[int, Action] = {}
         self.runner_ready = False
+        self.evidence_read = False
+        """Whether the runner has been heard in this life; before that nothing waiting is ended."""
         self.paused = False
+        self.pause: Mapping[str, Any] = {}
+        """Since when, by whom and why, for whoever shows it; the turn asks the database."""
         self.store_problem: str | None = None
         self.changes = Changes()
+        self.metrics = Metrics()
+        self.clock_watch = ClockWatch(clock, self.wake, log)
+        self.brakes: Sequence[Brake] = ()
 
     def wake(self) -> None:
         """Something changed that may let an action start or end; cheap, idempotent."""
@@ -94,9 +104,16 @@ class Engine:
         self._endings.append(ended)
         self.wake()
 
+    def pause_changed(self, meta: Meta) -> None:
+        """The node was paused or resumed, and that is committed."""
+        self.paused = bool(meta.paused)
+        self.pause = pause_view(meta)
+
     async def run(self) -> None:
         """Turn for ever. Ends only by cancellation; a failing disk is waited for, not fatal."""
-        self.paused = bool((await self._store.read(read_meta)).paused)
+        meta = await self._store.read(read_meta)
+        self.pause_changed(meta)
+        self.clock_watch.begin(meta.clock_mark)
         alarm = self._make_alarm(self.wake)
         try:
             while True:
@@ -111,6 +128,9 @@ class Engine:
 
     async def _turn_or_wait(self) -> datetime | None:
         endings, self._endings = self._endings, []
+        if self.clock_watch.look():
+            self._move_windows()
+            self.changes.notify()
         given = self._input(endings)
         try:
             result = await self._store.write(lambda c: run_turn(c, self._ledger, given))
@@ -119,36 +139,57 @@ class Engine:
             self._store_failed(str(error))
             return None
         self._store_works()
+        self.clock_watch.acted(changed=result.changed)
         self._act(result)
         return result.next_at
 
     def _input(self, endings: list[Ended]) -> TurnInput:
         ended_rows = {ended.key.row for ended in endings}
         running = [
-            Running(parallel=action.parallel, app_names=action.definition.app_names)
+            Running(lane=action.lane, app_names=action.locks)
             for row, action in self.running.items()
             if row not in ended_rows
         ]
         slots = Slots.beside(
-            running, self._parallel_max, paused=self.paused, runner_away=not self.runner_ready
-        )
+            running, self._parallel_max, paused=self.paused, runner_away=not self.runner_ready,
+            clock_doubtful=self.clock_watch.doubt is not None, brakes=self.brakes,
+        )  # fmt: skip
         return TurnInput(
-            now=self._clock.now(),
+            now=self.clock_watch.now(),
+            evidence_read=self.evidence_read,
             endings=endings,
             slots=slots,
             manifest_of=self._kinds.manifest,
             terms_of=self.terms,
             jitter=self._jitter(),
+            mark=self.clock_watch.mark_to_keep(),
+            stepped_s=self.clock_watch.stepped_s,
         )
+
+    def core_says(self, date: datetime) -> None:
+        """The core's date, which may settle a doubt about ours."""
+        if self.clock_watch.core_says(date):
+            self.wake()
+
+    def believed_now(self) -> datetime | None:
+        """The wall clock, or None while it is in doubt (or nobody has looked yet)."""
+        return self._clock.now() if self.clock_watch.is_believed else None
+
+    def slots(self) -> Slots:
+        """The places as they are in this moment, for whoever explains a wait."""
+        return self._input([]).slots
 
     def _act(self, result: TurnResult) -> None:
         """After the commit: tell the runner and whoever listens."""
+        self.metrics.turned(result.late_s, result.ended)
         for key in result.settled:
             ended = self.running.get(key.row)
             if ended is not None and ended.start_no == key.start_no:
                 del self.running[key.row]
         for action_id, why in result.refused:
             self._log.error(log_events.TRANSITION_REFUSED, action_id=action_id, error=why)
+        for action_id, why in result.parked:
+            self._log.error(log_events.ACTION_PARKED, action_id=action_id, why=why)
         for action in result.ended:
             self._log.info(
                 log_events.ACTION_ENDED,
@@ -159,11 +200,17 @@ class Engine:
             self.running[action.row] = action
             self._unanswered[run_key(action)] = asyncio.Event()
             self._spawn(self._start(action))
+        for action in result.stops:
+            self.stop(action)
+        braked_otherwise = self.brakes != result.restraints.brakes
+        self.brakes = result.restraints.brakes
+        for brake in result.restraints.gone:
+            self._log.info(log_events.BRAKE_GONE, brake=brake.id, what=brake.what)
         if result.settled:
             self._spawn(self._collected(result.settled))
         if result.again:
             self.wake()
-        if result.changed:
+        if result.changed or braked_otherwise:
             self.changes.notify()
 
     async def _start(self, action: Action) -> None:
@@ -280,7 +327,11 @@ class Engine:
         self.running[action.row] = action
         if action.stop_cause is not None or not action.definition.should_be_executed:
             self.stop(action)
-        elif action.started_revision != action.definition.revision:
+        elif (
+            action.started_revision != action.definition.revision
+            # A doubtful clock may have had it lifted, in this life of agentd or in the one before.
+            or action.definition.to_date is not None
+        ):
             self._spawn(self._move_deadline(action))
 
     def redefined(self, action: Action) -> None:
@@ -293,9 +344,17 @@ class Engine:
         else:
             self._spawn(self._move_deadline(action))
 
+    def _move_windows(self) -> None:
+        """No script is stopped by a clock that is in doubt, and each in time once it is not."""
+        for action in self.running.values():
+            if action.definition.to_date is not None:
+                self._spawn(self._move_deadline(action))
+
     async def _move_deadline(self, action: Action) -> None:
+        doubtful = self.clock_watch.doubt is not None
+        stop_at = None if doubtful else action.definition.to_date
         try:
-            await self._runner.set_deadline(run_key(action), action.definition.to_date)
+            await self._runner.set_deadline(run_key(action), stop_at)
         except (RunnerAway, RunnerRefused) as error:
             # Adopting the run tells it again; until then the old window holds.
             self._log.warning(
@@ -317,6 +376,7 @@ class Engine:
             self._log.error(log_events.TASK_DIED, error=repr(task.exception()))
 
     def _store_failed(self, problem: str) -> None:
+        self.metrics.store_failed()
         if self.store_problem is None:
             self._log.error(log_events.STORE_FAILED, error=problem)
         self.store_problem = problem

@@ -7,6 +7,7 @@ same evidence, in the same order. Nothing is started before it is done.
 from __future__ import annotations
 
 import asyncio
+import hashlib
 import sqlite3
 from collections.abc import Callable
 from dataclasses import replace
@@ -14,10 +15,15 @@ from typing import Any
 
 from agent.domain.action import Action
 from agent.domain.ending import ADOPTED, RUNNER_STOP, ExitRecord, RunState
+from agent.domain.lane import Lane
 from agent.domain.lifecycle import ExecutionStatus
+from agent.infra.clock import Clock
 from agent.node import log_events
+from agent.node.attendance import Attendance
 from agent.node.catalogue import Kinds
 from agent.node.engine import Engine, run_key
+from agent.node.evidence import Evidence
+from agent.node.ledger import Ledger
 from agent.node.ports import (
     Hello,
     RunKey,
@@ -29,8 +35,8 @@ from agent.node.ports import (
     Store,
 )
 from agent.node.store import actions
+from agent.node.store.damage import StoreUnavailable
 from agent.node.store.meta import read_meta, write_meta
-from agent.node.store.threaded import StoreUnavailable
 from agent.node.turn import Ended
 
 RETRY_S_FIRST = 0.05
@@ -43,8 +49,16 @@ class Hands:
 
     def __init__(
         self, *, runner: Runner, engine: Engine, store: Store, kinds: Kinds,
-        generation: int, log: Any,
+        ledger: Ledger, clock: Clock, generation: int, log: Any, scripts_dir: str | None = None,
     ) -> None:  # fmt: skip
+        self._attendance = Attendance(
+            runner=runner, engine=engine, log=log, scripts_dir=scripts_dir,
+            read_kinds=self.refresh_kinds, note_problem=self._note_problem,
+        )  # fmt: skip
+        self._evidence = Evidence(
+            runner=runner, engine=engine, store=store, kinds=kinds, ledger=ledger, clock=clock,
+            log=log,
+        )  # fmt: skip
         self._runner = runner
         self._engine = engine
         self._store = store
@@ -54,6 +68,9 @@ class Hands:
         self._lost = asyncio.Event()
         self._first = True
         self._behind = 1
+        self._overtaken = False
+        self.survivors = 0
+        """Processes that outlived a stop and its KILL, told in this life: an alarm."""
         self.hello: Hello | None = None
         self.problem: str | None = "not connected yet"
         self.recovered = asyncio.Event()
@@ -73,6 +90,16 @@ class Hands:
         self._engine.runner_ready = False
         self.hello = None
         self._lost.set()
+        self._attendance.wake()
+
+    def kinds_changed(self) -> None:
+        """The scripts directory changed: the catalogue is read again."""
+        self._attendance.kinds_changed()
+
+    def survivors_found(self, key: RunKey | None, count: int) -> None:
+        """What nothing could end. The action's record says so too, where it is known."""
+        self.survivors += count
+        self._log.error(log_events.SURVIVORS, action_id=key.id if key else None, count=count)
 
     async def run(self) -> None:
         """Connect, recover, wait until the connection is lost, and again. Ends by cancellation."""
@@ -87,17 +114,21 @@ class Hands:
                 continue
             wait_s = RETRY_S_FIRST
             self.problem = None
-            await self._lost.wait()
+            if self.hello is not None:
+                await self._attendance.until_lost(self.hello, self._lost)
             self._note_problem("the connection was lost")
 
     async def _connect_and_recover(self) -> None:
         self._lost.clear()
         hello = await self._greet()
+        self._engine.metrics.runner_connected(hello.pid)
         self._log.info(log_events.RUNNER_CONNECTED, pid=hello.pid, version=hello.version)
+        await self._evidence.begin(hello, overtaken=self._overtaken)
         await self.refresh_kinds()
         await self._recover(hello)
         self.hello = hello
-        if not self._lost.is_set():
+        self.survivors = max(self.survivors, hello.survivors)  # told while nobody listened
+        if not self._lost.is_set() and self._attendance.misplaced(hello) is None:
             self._engine.runner_ready = True
         self.recovered.set()
         self._engine.wake()
@@ -110,6 +141,7 @@ class Hands:
                 raise
             # We hold the directory's lock, so nobody newer is there: the database is from a backup.
             # By how much it is behind nobody says; twice as far each time is soon enough.
+            self._overtaken = True
             self._generation += self._behind
             self._behind *= 2
             generation = self._generation
@@ -117,7 +149,10 @@ class Hands:
             raise
 
     async def _recover(self, hello: Hello) -> None:
-        started = await self._store.write(lambda c: _open_books(c, hello.max_row))
+        await self._evidence.read(hello)
+        self._overtaken = False
+        self._engine.evidence_read = True
+        started = await self._store.write(lambda c: _open_books(c, hello))
         self._report_strangers(hello, started)
         statuses = await self._claim_all(started)
         adopted = [
@@ -173,7 +208,7 @@ class Hands:
         catalogue = await self._runner.kinds(known)
         if catalogue is None:
             return False
-        lanes = {kind: manifest.parallel for kind, manifest in catalogue.kinds.items()}
+        lanes = {kind: manifest.lane for kind, manifest in catalogue.kinds.items()}
         await self._store.write(lambda c: _set_lanes(c, lanes))
         self._kinds.replace(catalogue)  # after the commit: if that fails, it is read again
         self._log.info(
@@ -188,10 +223,13 @@ class Hands:
         self.problem = problem
 
 
-def _open_books(connection: sqlite3.Connection, max_row: int) -> list[Action]:
+def _open_books(connection: sqlite3.Connection, hello: Hello) -> list[Action]:
     """What is STARTED; and a floor under row numbers where run files are older than the rows."""
-    if max_row > read_meta(connection).row_floor and max_row >= actions.next_row(connection):
+    meta, max_row = read_meta(connection), hello.max_row
+    if max_row > meta.row_floor and max_row >= actions.next_row(connection):
         write_meta(connection, row_floor=max_row)
+    if hello.boot_id != meta.boot_id:
+        write_meta(connection, boot_id=hello.boot_id)
     return actions.started(connection)
 
 
@@ -214,6 +252,12 @@ def _still_started(
     return adopted
 
 
-def _set_lanes(connection: sqlite3.Connection, lanes: dict[str, bool]) -> None:
-    for kind, parallel in lanes.items():
-        actions.set_lane(connection, kind, parallel=parallel)
+def _set_lanes(connection: sqlite3.Connection, lanes: dict[str, Lane]) -> None:
+    """Unless the rows have these already: looking through a million takes seconds."""
+    told = repr(sorted((kind, lane.value) for kind, lane in lanes.items()))
+    digest = hashlib.sha256(told.encode()).hexdigest()
+    if read_meta(connection).lanes_digest == digest:
+        return
+    write_meta(connection, lanes_digest=digest)
+    for kind, lane in lanes.items():
+        actions.set_lane(connection, kind, lane)

@@ -17,9 +17,21 @@ from agent.domain.definition import Definition, Owner
 from agent.domain.errors import Fault
 from agent.domain.ids import RandomBits, new_mark
 from agent.domain.instants import format_instant, to_us
+from agent.domain.lane import Lane
+from agent.domain.lifecycle import ExecutionStatus
 from agent.domain.oneshot import first_due
 from agent.domain.reconcile import Change, Verdict, decide_definition
-from agent.node.store import actions, events
+from agent.domain.recurring import (
+    Ended,
+    Place,
+    Recurring,
+    counts_from,
+    end,
+    is_regular,
+    recurring_view,
+)
+from agent.domain.schedule.recurrence import completed, occurrence_id
+from agent.node.store import actions, events, recurring
 from agent.wire import strict_json
 from agent.wire.definition import encode_definition
 from agent.wire.execution import encode_execution
@@ -37,23 +49,28 @@ REFUSED_KEPT_MAX = 1_000  # rows of the quarantine; the oldest go first
 class Ledger:
     """Writes actions and events; `random_bits` makes the events' marks."""
 
-    def __init__(self, random_bits: RandomBits) -> None:
+    def __init__(self, random_bits: RandomBits, place: Place | None = None) -> None:
         self._random_bits = random_bits
+        self.place = place or Place()
+        """Where this node is, for recurring actions: its name and its zone."""
 
     def accept(
         self, connection: sqlite3.Connection, definition: Definition, now: datetime, *,
-        parallel: bool,
+        lane: Lane, due_at: datetime | None = None, alone: bool = False,
+        missed: Mapping[str, Any] | None = None,
     ) -> Action:  # fmt: skip
-        """A new action of this node or of the core."""
+        """A new action of this node or of the core; an occurrence is news to the core as well."""
         action = Action(
             row=actions.next_row(connection),
             definition=definition,
             accepted_at=now,
-            parallel=parallel,
-            due_at=first_due(definition, now),
+            lane=lane,
+            due_at=due_at or first_due(definition, now),
+            alone=alone,
+            missed=missed,
         )
         actions.insert(connection, action)
-        if definition.owner is Owner.NODE:
+        if definition.owner is Owner.NODE or definition.recurring_id is not None:
             body = {
                 "action_id": definition.id,
                 "definition": encode_definition(definition),
@@ -81,7 +98,41 @@ class Ledger:
         if moved.due_at is not None:
             body["due_at"] = format_instant(moved.due_at)
         self._append(connection, TRANSITION, transition.at, action.row, body)
+        if moved.is_final:
+            self._note_end(connection, moved, transition.at)
         return moved
+
+    def tell_recurring(self, connection: sqlite3.Connection, rule: Recurring, at: datetime) -> None:
+        """A recurring action is new or changed: an event, whoever owns it."""
+        standing = Action(row=0, definition=rule.definition, accepted_at=rule.accepted_at)
+        readable = rule.definition.schedule is not None
+        stored = None if readable else recurring.stored_definition(connection, rule.id)
+        body = {
+            "action_id": rule.id,
+            "definition": stored or encode_definition(rule.definition),
+            "execution": encode_execution(standing),
+            "recurring": recurring_view(rule, self.place),
+        }
+        self._append(connection, LOCAL_DEFINITION, at, None, body)
+
+    def _note_end(self, connection: sqlite3.Connection, action: Action, at: datetime) -> None:
+        """What waits for this end: an interval counted from it, or a rule that now waits in vain.
+
+        What follows a FINISHED one is created by the turn (agent.node.occurrences).
+        """
+        definition = action.definition
+        if definition.recurring_id is not None:
+            rule = recurring.by_id(connection, definition.recurring_id)
+            if rule is not None and action.missed is None:
+                stands_in = _stands_in(connection, definition)
+                if counts_from(rule, definition, stands_in=stands_in):
+                    state = completed(rule.schedule, rule.state, action.ended_at or at)
+                    recurring.update(connection, replace(rule, state=state, next_at=at))
+        if action.execution_status is not ExecutionStatus.FINISHED:
+            for rule in recurring.waiting_for(connection, definition.id):
+                over = end(rule, Ended.NOT_FINISHED, at)
+                recurring.update(connection, over)
+                self.tell_recurring(connection, over, at)
 
     def ask_to_stop(self, connection: sqlite3.Connection, action: Action, cause: str) -> Action:
         """Remember, before the runner is asked, why a started action is to be stopped."""
@@ -93,7 +144,7 @@ class Ledger:
 
     def apply_definition(
         self, connection: sqlite3.Connection, incoming: Definition, now: datetime, *,
-        parallel: bool,
+        lane: Lane,
     ) -> tuple[Change, Action | None]:  # fmt: skip
         """A definition from the core: decide, store, and say so to the core."""
         current = actions.by_id(connection, incoming.id)
@@ -102,9 +153,9 @@ class Ledger:
             self.refuse(connection, incoming.id, incoming.revision, change.faults, now)
             return change, current
         if current is None:
-            action = self.accept(connection, incoming, now, parallel=parallel)
+            action = self.accept(connection, incoming, now, lane=lane)
         else:
-            action = self._redefine(connection, current, change, parallel=parallel)
+            action = self._redefine(connection, current, change, lane=lane)
         if change.verdict is not Verdict.UNCHANGED:
             self._tell_applied(connection, action, incoming.revision, change.verdict, now)
         if change.ends is not None:
@@ -130,7 +181,7 @@ class Ledger:
         self._append(connection, DEFINITION_REFUSED, now, known.row if known else None, body)
 
     def _redefine(
-        self, connection: sqlite3.Connection, current: Action, change: Change, *, parallel: bool
+        self, connection: sqlite3.Connection, current: Action, change: Change, *, lane: Lane
     ) -> Action:
         if change.definition is None:
             return current
@@ -139,7 +190,8 @@ class Ledger:
             definition=change.definition,
             due_at=change.due_at or current.due_at,
             stop_cause=change.stop_cause or current.stop_cause,
-            parallel=current.parallel if current.attempt else parallel,
+            lane=current.lane if current.attempt else lane,
+            parked=None,  # this definition was read, whatever the one before it was
         )
         actions.update(connection, current, updated)
         return updated
@@ -156,6 +208,15 @@ class Ledger:
         }
         self._append(connection, DEFINITION_APPLIED, now, action.row, body)
 
+    def tell_recurring_applied(
+        self, connection: sqlite3.Connection, rule_id: str, revision: int, verdict: Verdict,
+        now: datetime,
+    ) -> None:  # fmt: skip
+        """As for an action; a recurring one has no status of its own."""
+        body = {"action_id": rule_id, "revision": revision, "verdict": verdict.value,
+                "execution_status": ExecutionStatus.NULL.value}  # fmt: skip
+        self._append(connection, DEFINITION_APPLIED, now, None, body)
+
     def _append(
         self, connection: sqlite3.Connection, type: str,  # noqa: A002
         at: datetime, row: int | None, body: Mapping[str, Any],
@@ -163,3 +224,12 @@ class Ledger:
         events.append(
             connection, mark=new_mark(self._random_bits), type=type, at=at, row=row, body=body
         )
+
+
+def _stands_in(connection: sqlite3.Connection, definition: Definition) -> bool:
+    """Whether another action has the name of this occurrence's instant, so that it has another."""
+    if definition.recurring_id is None or definition.nominal_at is None or is_regular(definition):
+        return False
+    name = occurrence_id(definition.recurring_id, definition.nominal_at)
+    taken = actions.by_id(connection, name)
+    return taken is not None and taken.definition.recurring_id != definition.recurring_id

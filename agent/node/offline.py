@@ -19,6 +19,7 @@ from agent.domain.errors import AgentError
 from agent.domain.instants import maybe_format
 from agent.node.lock import lock_shared, owner_of
 from agent.node.store import actions
+from agent.node.store.backup import list_backups
 from agent.node.store.connection import open_for_reading
 from agent.node.store.meta import read_meta
 from agent.node.store.pages import Query, page
@@ -63,10 +64,12 @@ class OfflineState:
                     "attempt": action.attempt,
                     "started_at": maybe_format(action.started_at),
                     "stopping": action.stop_cause,
+                    "progress": None,
                 }
                 for action in actions.started(self._connection)
             ],
             "store_problem": None,
+            "backup": _backup_view(self._state_dir),
             "core": {
                 "url": None,
                 "enrolled": bool(stored.meta.enrolled),
@@ -85,14 +88,9 @@ class OfflineState:
             },
         }
 
-    def page(
-        self, view: str, status: str | None, kind: str | None, limit: int, after: str | None,
-        now: datetime,
-    ) -> dict[str, Any]:  # fmt: skip
-        """As `GET /v1/actions`."""
-        statuses = () if status is None else (status,)
-        query = Query(view=view, status=statuses, kind=kind, limit=limit, after=after)
-        found = page(self._connection, query)
+    def page(self, now: datetime, **query: Any) -> dict[str, Any]:
+        """As `GET /v1/actions`; `query` has the members of `Query`."""
+        found = page(self._connection, Query(**query))
         summaries = [summary_view(action, now, paused=self._paused) for action in found.actions]
         return {"actions": summaries, "next": found.next}
 
@@ -100,9 +98,32 @@ class OfflineState:
         """As `GET /v1/actions/{id}`. Raises `NotFound`."""
         return action_view(find(self._connection, action_id), now, paused=self._paused)
 
+    def recurring(self, now: datetime, after: str | None, limit: int) -> dict[str, Any]:
+        """As `GET /v1/recurring`."""
+        from agent.node.recurring_views import page_view, place_of  # noqa: PLC0415  (see `why`)
+
+        place = place_of(read_meta(self._connection))
+        return page_view(self._connection, place, now, after=after, limit=limit)
+
+    def show_recurring(self, rule_id: str, now: datetime) -> dict[str, Any]:
+        """As `GET /v1/recurring/{id}`. Raises `NotFound`."""
+        from agent.node import recurring_views as views  # noqa: PLC0415  (see `why`)
+
+        place = views.place_of(read_meta(self._connection))
+        rule = views.find(self._connection, rule_id)
+        return views.rule_view(self._connection, rule, place, now)
+
     def history(self, action_id: str) -> dict[str, Any]:
         """As `GET /v1/actions/{id}/history`. Raises `NotFound`."""
         return history_view(self._connection, action_id)
+
+    def why(self, action_id: str, now: datetime) -> dict[str, Any]:
+        """As `GET /v1/actions/{id}/why`, without what only a daemon knows. Raises `NotFound`."""
+        from agent.node.recurring_views import place_of  # noqa: PLC0415  (schedules load slowly)
+        from agent.node.why import Look, explain  # noqa: PLC0415
+
+        look = Look(now=now, place=place_of(read_meta(self._connection)))
+        return explain(self._connection, action_id, look)
 
 
 @contextmanager
@@ -147,6 +168,15 @@ def _locked(state_dir: Path) -> Iterator[None]:
         yield
     finally:
         os.close(descriptor)
+
+
+def _backup_view(state_dir: Path) -> dict[str, Any]:
+    newest = next(iter(list_backups(state_dir)), None)
+    return {
+        "last_verified_at": None if newest is None else maybe_format(newest.made_at),
+        "file": None if newest is None else newest.path.name,
+        "problem": None,
+    }
 
 
 def running_pid(lock_file: Path) -> int | None:

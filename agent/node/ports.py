@@ -87,6 +87,15 @@ class RunStatus:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class StartRecord:
+    """That a script was started, as the runner has it on file; how it ended a claim tells."""
+
+    key: RunKey
+    attempt: int
+    kind: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Hello:
     """What the runner says of itself when a connection begins."""
 
@@ -95,6 +104,28 @@ class Hello:
     max_row: int
     running: tuple[RunKey, ...] = ()
     features: tuple[str, ...] = ()
+    scripts_dir: str = ""
+    containment: str = "attributed"
+    """What holds of P11 there: `cgroup` (nothing survives a stop) or `attributed`."""
+    controllers: tuple[str, ...] = ()
+    """Of the delegated cgroup: which limits hold for a whole tree."""
+    survivors: int = 0
+    """Processes that outlived a KILL since that runner started."""
+    boot_id: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RunnerReport:
+    """What the runner says of itself when it is asked how it stands."""
+
+    version: str
+    pid: int
+    running: int
+    uncollected: int
+    containment: str | None = None
+    """`cgroup` or `attributed`; None of a runner that does not say."""
+    survivors: int = 0
+    """Processes that a stop could not end."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -106,6 +137,8 @@ class OutputChunk:
     next_offset: int
     total: int
     done: bool
+    pruned: bool = False
+    """It was there and was removed, because all outputs together took too much."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -134,6 +167,14 @@ class RunnerListener(Protocol):
 
     def runner_lost(self) -> None:
         """The connection is gone."""
+        ...
+
+    def kinds_changed(self) -> None:
+        """Something in the scripts directory changed."""
+        ...
+
+    def survivors_found(self, key: RunKey | None, count: int) -> None:
+        """So many processes outlived a stop and its KILL; None: of which run is not known."""
         ...
 
 
@@ -168,6 +209,12 @@ class Runner(Protocol):
         """Remove what is kept of these (row, start_no)."""
         ...
 
+    async def records(
+        self, after: tuple[int, int] | None
+    ) -> tuple[Sequence[StartRecord], tuple[int, int] | None]:
+        """A page of all starts on file, by (row, start_no), and where to go on (None: the end)."""
+        ...
+
     async def kinds(self, known: str | None) -> Catalogue | None:
         """The catalogue; None if it still has the digest `known`."""
         ...
@@ -178,4 +225,8 @@ class Runner(Protocol):
 
     async def progress(self, keys: Sequence[RunKey]) -> Mapping[int, Progress]:
         """Latest progress by row, of those that told any."""
+        ...
+
+    async def leave(self) -> bool:
+        """Ask a runner on which nothing runs to end; whether it does."""
         ...

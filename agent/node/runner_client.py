@@ -9,11 +9,12 @@ from __future__ import annotations
 import asyncio
 import base64
 import binascii
-import json
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from datetime import datetime
 from pathlib import Path
 from typing import Any
+
+import msgspec
 
 from agent.domain.ending import ExitRecord, RunState
 from agent.domain.instants import from_unix, maybe_format, to_us
@@ -28,12 +29,16 @@ from agent.node.ports import (
     RunnerListener,
     RunnerOvertaken,
     RunnerRefused,
+    RunnerReport,
     RunStatus,
+    StartRecord,
     StartRequest,
 )
 from agent.node.runner_kinds import read_catalogue
 from agent.wire import strict_json
 
+PROTOCOLS = (1,)
+"""Ours and the one before it: the runner may be of a neighbouring version during an upgrade."""
 LINE_BYTES_MAX = 1024 * 1024  # an answer may carry a whole catalogue or 64 KiB of output as base64
 ANSWER_S_MAX = 30.0
 TAIL_BYTES = 4096
@@ -50,6 +55,10 @@ class SocketRunner:
         self._ensure = ensure
         self._writer: asyncio.StreamWriter | None = None
         self._waiting: dict[int, asyncio.Future[dict[str, Any]]] = {}
+        self._asked: dict[int, tuple[str, float]] = {}
+        """What was asked and until when it is waited for; in the order of asking."""
+        self._watching: asyncio.TimerHandle | None = None
+        self._unsent: list[bytes] = []
         self._number = 0
         self._reading: asyncio.Task[None] | None = None
         self._listener: RunnerListener | None = None
@@ -67,12 +76,20 @@ class SocketRunner:
             raise RunnerAway(f"no runner at {self._socket}: {error.strerror or error}") from None
         self._listener = listener
         self._reading = asyncio.ensure_future(self._read(reader))
-        answer = await self._ask("hello", protocols=[1], generation=generation)
+        answer = await self._ask("hello", protocols=list(PROTOCOLS), generation=generation)
+        if answer.get("protocol") not in PROTOCOLS:
+            await self.close()
+            raise RunnerAway(f"the runner answers in protocol {answer.get('protocol')}, not ours")
         return Hello(
             version=str(answer["version"]),
             pid=int(answer["pid"]),
             max_row=int(answer["max_row"]),
             features=tuple(answer.get("features", ())),
+            scripts_dir=answer.get("scripts_dir", ""),
+            containment=answer.get("containment", "attributed"),
+            controllers=tuple(answer.get("controllers", ())),
+            survivors=answer.get("survivors", 0),
+            boot_id=str(answer.get("boot_id", "")),
             running=tuple(
                 RunKey(run["row"], run["start_no"], run["id"]) for run in answer["running"]
             ),
@@ -84,8 +101,14 @@ class SocketRunner:
         writer, self._writer = self._writer, None
         if reading is not None:
             reading.cancel()
+        if self._watching is not None:
+            self._watching.cancel()
+            self._watching = None
         if writer is not None:
+            if self._unsent:
+                writer.write(b"".join(self._unsent))
             writer.close()
+        self._unsent = []
         self._fail_waiting("the connection was closed")
 
     async def start(self, request: StartRequest) -> RunStatus:
@@ -132,6 +155,22 @@ class SocketRunner:
             group = keys[begin : begin + ITEMS_MAX]
             await self._ask("forget", items=[list(key) for key in group])
 
+    async def records(
+        self, after: tuple[int, int] | None
+    ) -> tuple[Sequence[StartRecord], tuple[int, int] | None]:
+        """A page of all starts on file."""
+        answer = await self._ask("records", after=None if after is None else list(after))
+        found = [
+            StartRecord(
+                key=RunKey(item["row"], item["start_no"], str(item["id"])),
+                attempt=int(item.get("attempt") or 1),
+                kind=str(item.get("kind") or "unknown"),
+            )
+            for item in answer["items"]
+        ]
+        following = answer.get("next")
+        return found, None if following is None else (following[0], following[1])
+
     async def kinds(self, known: str | None) -> Catalogue | None:
         """The catalogue; None if it still has the digest `known`."""
         answer = await self._ask("kinds", known=known)
@@ -148,6 +187,19 @@ class SocketRunner:
             next_offset=answer["next_offset"],
             total=answer["total"],
             done=answer["done"],
+            pruned=answer.get("pruned", False),
+        )
+
+    async def report(self) -> RunnerReport:
+        """How it stands: for the doctor, not for decisions."""
+        answer = await self._ask("status")
+        return RunnerReport(
+            version=str(answer["version"]),
+            pid=int(answer["pid"]),
+            running=int(answer["running"]),
+            uncollected=int(answer["uncollected"]),
+            containment=answer.get("containment"),
+            survivors=int(answer.get("survivors") or 0),
         )
 
     async def progress(self, keys: Sequence[RunKey]) -> Mapping[int, Progress]:
@@ -158,23 +210,29 @@ class SocketRunner:
             for item in answer["items"]
         }
 
+    async def leave(self) -> bool:
+        """Ask a runner on which nothing runs to end; whether it does."""
+        try:
+            return bool((await self._ask("leave"))["leaving"])
+        except RunnerRefused:  # one of before there was such a request
+            return False
+
     async def _ask(self, operation: str, **members: Any) -> dict[str, Any]:
         writer = self._writer
         if writer is None or writer.is_closing():
             raise RunnerAway("there is no connection to the runner")
         self._number += 1
         number = self._number
-        future: asyncio.Future[dict[str, Any]] = asyncio.get_running_loop().create_future()
+        loop = asyncio.get_running_loop()
+        future: asyncio.Future[dict[str, Any]] = loop.create_future()
         self._waiting[number] = future
-        writer.write(strict_json.encode({"n": number, "op": operation, **members}) + b"\n")
+        self._asked[number] = operation, loop.time() + ANSWER_S_MAX
+        self._send(strict_json.encode({"n": number, "op": operation, **members}) + b"\n", loop)
         try:
-            async with asyncio.timeout(ANSWER_S_MAX):
-                answer = await future
-        except TimeoutError:
-            self._lose()
-            raise RunnerAway(f"the runner did not answer {operation} in {ANSWER_S_MAX} s") from None
+            answer = await future
         finally:
             self._waiting.pop(number, None)
+            self._asked.pop(number, None)
         if not answer.get("ok"):
             code, message = str(answer.get("error")), str(answer.get("message"))
             if code in _NOT_NOW:
@@ -182,10 +240,36 @@ class SocketRunner:
             raise RunnerRefused(code, message)
         return answer
 
+    def _send(self, line: bytes, loop: asyncio.AbstractEventLoop) -> None:
+        """What is asked in one turn of the loop goes out as one write: a burst asks a lot."""
+        if not self._unsent:
+            loop.call_soon(self._flush)
+        self._unsent.append(line)
+        if self._watching is None:
+            self._watching = loop.call_later(ANSWER_S_MAX, self._watch)
+
+    def _flush(self) -> None:
+        lines, self._unsent = self._unsent, []
+        if self._writer is not None and lines:
+            self._writer.write(b"".join(lines))
+
+    def _watch(self) -> None:
+        """One timer for all that is asked: a runner that is silent for too long is given up."""
+        self._watching = None
+        oldest = next(iter(self._asked.values()), None)
+        if oldest is None:
+            return
+        operation, until = oldest
+        loop = asyncio.get_running_loop()
+        if loop.time() < until:
+            self._watching = loop.call_at(until, self._watch)
+        else:
+            self._lose(f"the runner did not answer {operation} in {ANSWER_S_MAX} s")
+
     async def _read(self, reader: asyncio.StreamReader) -> None:
         try:
             while line := await reader.readline():
-                self._take(json.loads(line))
+                self._take(msgspec.json.decode(line))
         except (OSError, ValueError, KeyError, TypeError):
             pass  # broken, or lines that are none of ours: told below, like one that was closed
         self._lose()
@@ -199,13 +283,20 @@ class SocketRunner:
             key = RunKey(message["row"], message["start_no"], message["id"])
             record = read_record(message["record"], message.get("tail"))
             self._listener.run_exited(key, record)
+        elif message.get("event") == "kinds" and self._listener is not None:
+            self._listener.kinds_changed()
+        elif message.get("event") == "survivors" and self._listener is not None:
+            known = message.get("row") is not None
+            of = RunKey(message["row"], message["start_no"], message["id"]) if known else None
+            self._listener.survivors_found(of, message["count"])
 
-    def _lose(self) -> None:
+    def _lose(self, why: str = "the connection was lost") -> None:
         writer, self._writer = self._writer, None
         if writer is None:
             return
         writer.close()
-        self._fail_waiting("the connection was lost")
+        self._unsent = []
+        self._fail_waiting(why)
         if self._listener is not None:
             self._listener.runner_lost()
 
@@ -247,6 +338,7 @@ def read_record(record: Mapping[str, Any], tail: Mapping[str, str] | None) -> Ex
         survivors=record.get("survivors", 0),
         output=summarize_output(record.get("output") or {}, tail or {}),
         duration_s=record.get("duration_s"),
+        limit=record.get("limit_exceeded"),
     )
 
 

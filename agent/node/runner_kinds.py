@@ -40,6 +40,8 @@ def read_kind(entry: Mapping[str, Any]) -> Manifest:
         payload_schema=_schema(manifest.get("payload_schema")),
         dry_run=manifest.get("dry_run", False),
         rollback=manifest.get("rollback"),
+        user=manifest.get("user"),
+        limits=manifest.get("limits", {}),
         path=entry.get("path", ""),
         digest=entry.get("digest", ""),
         faults=tuple(str(fault) for fault in entry.get("faults", ())),

@@ -26,12 +26,19 @@ class OwnRunner:
     """Makes sure that a runner listens, starting one if there is none."""
 
     def __init__(
-        self, *, state_dir: Path, scripts_dir: Path, socket_path: Path, parallel_max: int
+        self,
+        *,
+        state_dir: Path,
+        scripts_dir: Path,
+        socket_path: Path,
+        parallel_max: int,
+        output_bytes_max: int,
     ) -> None:
         self._state_dir = state_dir
         self._scripts_dir = scripts_dir
         self._socket = socket_path
         self._parallel_max = parallel_max
+        self._output_bytes_max = output_bytes_max
 
     async def ensure(self) -> None:
         """Return when something accepts connections; raises `RunnerAway` with the reason."""
@@ -60,6 +67,7 @@ class OwnRunner:
         ]  # fmt: skip
         environment = {key: value for key, value in os.environ.items() if key not in NOT_ITS}
         environment["AGENT_MAX_PARALLEL"] = str(self._parallel_max)
+        environment["AGENT_OUTPUT_BYTES_MAX"] = str(self._output_bytes_max)
         log_path = self._log_path()
         if log_path.exists() and log_path.stat().st_size > LOG_BYTES_MAX:
             log_path.replace(log_path.with_name("runner.log.old"))

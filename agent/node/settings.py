@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import socket
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -10,6 +11,7 @@ from typing import Any
 
 from agent.domain.errors import Fault, InvalidDocument, shown
 from agent.domain.ids import is_id
+from agent.domain.schedule.zones import zone_of
 from agent.infra.config import (
     Setting,
     as_count,
@@ -21,15 +23,31 @@ from agent.infra.config import (
     load_settings,
 )
 from agent.infra.logs import LEVELS
+from agent.infra.zone import system_zone
 
 RETENTION_DAYS_DEFAULT = 30
+_HH_MM = re.compile(r"([01][0-9]|2[0-3]):[0-5][0-9]")
 FINISHED_MAX_DEFAULT = 100_000
+OUTPUT_BYTES_MAX_DEFAULT = 1 << 30
 
 
 def _agent_id(value: Any) -> str:
     text = as_text(value)
     if not is_id(text):
         raise ValueError(f"{shown(text)} is not an id: A–Z a–z 0–9 . _ : @ -, at most 128")
+    return text
+
+
+def _time_of_day(value: Any) -> str:
+    text = as_text(value)
+    if not _HH_MM.fullmatch(text):
+        raise ValueError(f"{shown(text)} is not a time of day such as 03:17")
+    return text
+
+
+def _zone(value: Any) -> str:
+    text = as_text(value)
+    zone_of(text)  # its ValueError says which name is near
     return text
 
 
@@ -45,6 +63,12 @@ SETTINGS: Mapping[str, Setting] = {
     "max_pending": Setting(as_count(1, 10**8), 1_000_000, "bound on future actions"),
     "keep_days": Setting(as_count(1, 3650), RETENTION_DAYS_DEFAULT, "age of pruned actions"),
     "keep_finished": Setting(as_count(1, 10**8), FINISHED_MAX_DEFAULT, "how many are kept"),
+    "backup_at": Setting(_time_of_day, None, "HH:MM, local; default: a minute of the night"),
+    "backups_kept": Setting(as_count(0, 100), 3, "verified copies of agent.db; 0: none are made"),
+    "output_bytes_max": Setting(
+        as_count(1 << 20, 1 << 50), OUTPUT_BYTES_MAX_DEFAULT, "of all scripts' outputs together"
+    ),
+    "timezone": Setting(_zone, None, "of schedules that name none; default: the machine's"),
     "stop_grace_s": Setting(as_count(1, 3600), 5, "for requests under way when agentd stops"),
     "runner": Setting(as_word("own", "external"), "own", "external: another unit starts it"),
     "runner_socket": Setting(as_path, None, "default: runner.sock in the state directory"),
@@ -68,6 +92,10 @@ class Settings:
     max_pending: int
     keep_days: int
     keep_finished: int
+    backup_at: str | None
+    backups_kept: int
+    output_bytes_max: int
+    timezone: str
     stop_grace_s: int
     runner: str
     runner_socket: Path
@@ -92,5 +120,6 @@ def read_settings(
     if faults:
         raise InvalidDocument(faults)
     values["agent_id"] = values["agent_id"] or socket.gethostname()
+    values["timezone"] = values["timezone"] or system_zone()
     values["runner_socket"] = values["runner_socket"] or values["state_dir"] / "runner.sock"
     return Settings(**values)

@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping
 from typing import Any
 
 from agent.domain.instants import format_instant, maybe_format
 from agent.infra.clock import Clock
+from agent.node.backups import Backups
 from agent.node.engine import Engine
 from agent.node.hands import Hands
+from agent.node.ports import Progress
 from agent.node.stored import Stored, stored_view
 from agent.node.sync.state import SyncState
+from agent.node.views import progress_view
 
 
 class Status:
@@ -18,7 +22,9 @@ class Status:
 
     def __init__(
         self, *, engine: Engine, hands: Hands, sync: SyncState, clock: Clock, version: str,
+        backups: Backups,
     ) -> None:  # fmt: skip
+        self._backups = backups
         self._engine = engine
         self._hands = hands
         self._sync = sync
@@ -27,8 +33,8 @@ class Status:
         self._started_at = clock.now()
         self._started_s = clock.monotonic()
 
-    def view(self, stored: Stored) -> dict[str, Any]:
-        """All of it."""
+    def view(self, stored: Stored, progress: Mapping[int, Progress]) -> dict[str, Any]:
+        """All of it; `progress` by row, of those scripts that told any."""
         return stored_view(stored) | {
             "daemon": "running",
             "version": self._version,
@@ -42,10 +48,13 @@ class Status:
                     "attempt": action.attempt,
                     "started_at": maybe_format(action.started_at),
                     "stopping": action.stop_cause,
+                    "progress": progress_view(progress.get(action.row)),
                 }
                 for action in self._engine.running.values()
             ],
+            "clock": {"now": format_instant(self._clock.now())} | self._engine.clock_watch.view(),
             "store_problem": self._engine.store_problem,
+            "backup": self._backups.view(),
             "core": self._core(stored),
             "runner": self._runner(),
         }
@@ -71,4 +80,8 @@ class Status:
             "pid": hello.pid if hello else None,
             "version": hello.version if hello else None,
             "problem": self._hands.problem,
+            "scripts_dir": hello.scripts_dir if hello else None,
+            "containment": hello.containment if hello else None,
+            "controllers": list(hello.controllers) if hello else [],
+            "survivors": self._hands.survivors,
         }

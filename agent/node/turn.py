@@ -1,25 +1,32 @@
 """One turn of the engine: everything that is to be decided now, in one transaction.
 
 Pure deciders say what happens; this applies it to the database and reports what the engine must
-do after the commit. Ended first (they free places), then expired, then starts.
+do after the commit. Ended first (they free places), then expired, then what recurring actions call
+for, then starts.
 """
 
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import datetime
 
 from agent.domain.action import Action, Transition
 from agent.domain.ending import Adopt, ExitRecord, RunState, decide_end, decide_recovery
 from agent.domain.errors import IllegalTransition
+from agent.domain.lane import Lane
 from agent.domain.lifecycle import ExecutionStatus
-from agent.domain.manifest import Manifest, Terms
-from agent.domain.starting import Slots, decide_start, decide_unwanted
+from agent.domain.manifest import HOLD, TASK, Manifest, Terms
+from agent.domain.starting import Slots, decide_start, decide_unwanted, decide_withdrawn
 from agent.node.ledger import Ledger
+from agent.node.occurrences import Planner
 from agent.node.ports import RunKey
-from agent.node.store import actions
+from agent.node.restraints import Restraints, candidates, read_restraints
+from agent.node.store import actions, brakes, recurring
+from agent.node.store.meta import write_meta
+from agent.node.store.parking import PARKED_PER_TURN_MAX, park
 
 EXPIRED_PER_TURN_MAX = 500  # a storm is folded over several turns, so that exits never wait for it
 
@@ -44,6 +51,12 @@ class TurnInput:
     manifest_of: Callable[[str], Manifest | None]
     terms_of: Callable[[Action], Terms]
     jitter: float
+    evidence_read: bool = True
+    """False until the runner has told what it knows: a waiting row of an old copy may have run."""
+    mark: str = ""
+    """The time that is believed now, to be kept with whatever this turn changes."""
+    stepped_s: float = 0.0
+    """By how much the wall clock was set since the last turn."""
 
 
 @dataclass(slots=True)
@@ -51,11 +64,18 @@ class TurnResult:
     """What the engine does once the turn is committed."""
 
     started: list[Action] = field(default_factory=list)
+    late_s: list[float] = field(default_factory=list)
+    """Of each start, how long after it was due."""
     settled: list[RunKey] = field(default_factory=list)
     ended: list[Action] = field(default_factory=list)
     """What left STARTED or will never start, as it is now; for the log."""
     refused: list[tuple[str, str]] = field(default_factory=list)
     """Decisions that the lifecycle table does not have: a fault of ours, of that action only."""
+    parked: list[tuple[str, str]] = field(default_factory=list)
+    """Actions that this version cannot handle, and why: put out of the others' way."""
+    stops: list[Action] = field(default_factory=list)
+    """Occurrences that run and make way for a newer one."""
+    restraints: Restraints = field(default_factory=Restraints)
     next_at: datetime | None = None
     again: bool = False
     changed: bool = False
@@ -63,14 +83,31 @@ class TurnResult:
 
 def run_turn(connection: sqlite3.Connection, ledger: Ledger, given: TurnInput) -> TurnResult:
     """Settle endings, end what is too late, start what may start."""
-    result = TurnResult()
+    result = TurnResult(restraints=read_restraints(connection, given.slots, given.now))
+    if given.stepped_s:
+        actions.shift_delays(connection, given.now, given.stepped_s)
     for ended in given.endings:
         _settle(connection, ledger, given, ended, result)
         result.settled.append(ended.key)
-    _expire(connection, ledger, given.now, result)
-    _start(connection, ledger, given, result)
-    result.next_at = actions.next_instant(connection, given.now)
+    if not given.slots.clock_doubtful:
+        if given.evidence_read:
+            _expire(connection, ledger, given.now, result)
+        _recur(connection, ledger, given, result)
+        _start(connection, ledger, given, result)
+    if result.changed and given.mark:
+        write_meta(connection, clock_mark=given.mark)
+    result.again = result.again or result.restraints.again
+    result.next_at = _earliest(
+        actions.next_instant(connection, given.now),
+        recurring.next_instant(connection, given.now),
+        brakes.next_expiry(connection, given.now),
+    )
     return result
+
+
+def _earliest(*instants: datetime | None) -> datetime | None:
+    known = [instant for instant in instants if instant is not None]
+    return min(known) if known else None
 
 
 def _settle(
@@ -95,21 +132,61 @@ def _settle(
         return
     if moved.execution_status is ExecutionStatus.NULL:
         # A withdrawal that came while it ran, and the run is known not to have happened.
-        unwanted = decide_unwanted(moved, given.now)
+        doubtful = given.slots.clock_doubtful
+        decide = decide_withdrawn if doubtful else decide_unwanted
+        unwanted = decide(moved, given.now)
         if unwanted is not None:
             moved = _move(connection, ledger, moved, unwanted, result) or moved
     result.ended.append(moved)
+    if moved.execution_status is ExecutionStatus.FINISHED:
+        with _planning(connection, ledger, given, result) as planner:
+            planner.follow(moved)
 
 
 def _transition(action: Action, given: TurnInput, ended: Ended) -> Transition | Adopt:
     terms = given.terms_of(action)
-    manifest = given.manifest_of(action.definition.kind)
-    mode = manifest.mode if manifest else "task"
+    # The lane it was started in: the kind may have been changed or removed while it ran.
+    mode = HOLD if action.lane is Lane.HOLD else TASK
+    doubtful = given.slots.clock_doubtful
     if ended.state is RunState.EXITED and ended.record is not None and not ended.away:
-        return decide_end(action, ended.record, terms, given.now, given.jitter, mode=mode)
+        return decide_end(
+            action, ended.record, terms, given.now, given.jitter, mode=mode, doubtful=doubtful
+        )
     return decide_recovery(
-        action, ended.state, ended.record, terms, given.now, given.jitter, mode=mode
-    )
+        action, ended.state, ended.record, terms, given.now, given.jitter,
+        mode=mode, doubtful=doubtful,
+    )  # fmt: skip
+
+
+def _recur(
+    connection: sqlite3.Connection, ledger: Ledger, given: TurnInput, result: TurnResult
+) -> None:
+    """Plan what recurring actions have due.
+
+    While nothing may start nothing is planned either: afterwards it is as if the node had been
+    down, and `catch_up` decides. So without a runner too, which may yet say how the last run ended.
+    """
+    if given.slots.held is None:
+        with _planning(connection, ledger, given, result) as planner:
+            result.again = planner.plan_due() or result.again
+
+
+@contextmanager
+def _planning(
+    connection: sqlite3.Connection, ledger: Ledger, given: TurnInput, result: TurnResult
+) -> Iterator[Planner]:
+    """A planner whose findings become the turn's."""
+
+    def lane_of(kind: str) -> Lane:
+        manifest = given.manifest_of(kind)
+        return Lane.EXCLUSIVE if manifest is None else manifest.lane
+
+    planner = Planner(connection, ledger, given.now, lane_of)
+    yield planner
+    result.ended += planner.ended
+    result.stops += planner.stops
+    result.parked += planner.parked
+    result.changed = result.changed or planner.rows > 0 or bool(planner.parked)
 
 
 def _expire(
@@ -117,13 +194,16 @@ def _expire(
 ) -> None:
     late = actions.expired(connection, now, EXPIRED_PER_TURN_MAX)
     for action in late:
+        if action.parked is not None:
+            _park(connection, action, action.parked, result)
+            continue
         transition = decide_unwanted(action, now)
         if transition is None:
             continue
         moved = _move(connection, ledger, action, transition, result)
         if moved is not None:
             result.ended.append(moved)
-    result.again = len(late) == EXPIRED_PER_TURN_MAX
+    result.again = result.again or len(late) == EXPIRED_PER_TURN_MAX
 
 
 def _start(
@@ -133,19 +213,27 @@ def _start(
     slots = given.slots
     while True:
         progressed = False
-        for action in _candidates(connection, given.now, slots):
+        for action in _candidates(connection, given.now, slots, result.restraints):
+            if action.parked is not None:
+                _park(connection, action, action.parked, result)
+                progressed = True
+                continue
             decision = decide_start(action, given.now, slots)
             if not isinstance(decision, Transition):
                 continue
             moved = _move(connection, ledger, action, decision, result)
-            if moved is None:
-                continue
             progressed = True
+            if moved is None:
+                continue  # parked: the next one may have its place
             if moved.execution_status is ExecutionStatus.STARTED:
-                slots.take(moved.parallel, moved.definition.app_names)
+                slots.take(moved.lane, moved.locks)
                 result.started.append(moved)
+                result.late_s.append(float(decision.evidence.get("late_s", 0.0)))
             else:
                 result.ended.append(moved)
+        if len(result.parked) >= PARKED_PER_TURN_MAX:
+            result.again = True
+            return
         if not progressed:
             return
 
@@ -162,17 +250,23 @@ def _move(
         moved = ledger.move(connection, action, transition)
     except IllegalTransition as error:
         result.refused.append((action.definition.id, str(error)))
+        _park(connection, action, f"what was decided about it cannot be: {error}", result)
         return None
     result.changed = True
     return moved
 
 
-def _candidates(connection: sqlite3.Connection, now: datetime, slots: Slots) -> list[Action]:
+def _park(connection: sqlite3.Connection, action: Action, why: str, result: TurnResult) -> None:
+    """It waits for a version that can handle it, first in nobody's way."""
+    park(connection, action.row, why)
+    result.parked.append((action.definition.id, why))
+    result.changed = True
+
+
+def _candidates(
+    connection: sqlite3.Connection, now: datetime, slots: Slots, restraints: Restraints
+) -> list[Action]:
     found: list[Action] = []
-    for parallel in (False, True):
-        if slots.lane_free(parallel):
-            free = slots.parallel_max - slots.parallel_used if parallel else 1
-            found += actions.due(
-                connection, now, parallel=parallel, busy_apps=slots.apps, limit=free
-            )
+    for lane in Lane:
+        found += candidates(connection, now, slots, lane, restraints)
     return sorted(found, key=lambda action: (action.due_at or now, action.row))

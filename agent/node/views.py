@@ -10,6 +10,7 @@ from typing import Any
 from agent.domain.action import Action
 from agent.domain.errors import NotFound
 from agent.domain.instants import format_instant, maybe_format
+from agent.domain.lane import Lane
 from agent.domain.manifest import Manifest
 from agent.domain.phase import phase_of
 from agent.node.ports import Progress
@@ -34,8 +35,10 @@ def action_view(
         "phase": phase.value,
         "accepted_at": format_instant(action.accepted_at),
         "due_at": maybe_format(action.due_at),
-        "parallel": action.parallel,
+        "parallel": action.lane is Lane.PARALLEL,
+        "lane": action.lane.word,
         "stopping": action.stop_cause if not action.is_final else None,
+        "parked": action.parked if not action.is_final else None,
         "progress": progress_view(progress),
     }
     return view
@@ -57,26 +60,40 @@ def summary_view(action: Action, now: datetime, *, paused: bool = False) -> dict
 SUMMARY_FIELDS = (
     "id", "kind", "phase", "execution_status", "reason", "attempt", "owner", "due_at",
     "from_date", "to_date", "started_at", "ended_at", "exit_code", "error", "accepted_at",
+    "parked", "labels", "recurring_id", "nominal_at", "missed",
 )  # fmt: skip
 
 
 def history_view(connection: sqlite3.Connection, action_id: str) -> dict[str, Any]:
-    """Every recorded fact about one action, oldest first. Raises `NotFound`."""
-    action = find(connection, action_id)
-    return {
-        "id": action_id,
-        "events": [
-            event.plain() for event in events.of_action(connection, action.row, HISTORY_MAX)
-        ],
-    }
+    """Every recorded fact about one action, or a recurring one, oldest first. Raises `NotFound`."""
+    action = actions.by_id(connection, action_id)
+    if action is not None:
+        found = events.of_action(connection, action.row, HISTORY_MAX)
+    elif _recurs(connection, action_id):
+        found = events.of_rule(connection, action_id, HISTORY_MAX)
+    else:
+        raise _not_found(connection, action_id)
+    return {"id": action_id, "events": [event.plain() for event in found]}
 
 
 def find(connection: sqlite3.Connection, action_id: str) -> Action:
     """The action, or `NotFound`."""
     action = actions.by_id(connection, action_id)
     if action is None:
-        raise NotFound(f"there is no action {action_id!r} on this node")
+        raise _not_found(connection, action_id)
     return action
+
+
+def _not_found(connection: sqlite3.Connection, action_id: str) -> NotFound:
+    recurs = _recurs(connection, action_id)
+    hint = f"; it is a recurring action, see /v1/recurring/{action_id}" if recurs else ""
+    return NotFound(f"there is no action {action_id!r} on this node{hint}")
+
+
+def _recurs(connection: sqlite3.Connection, rule_id: str) -> bool:
+    """(Not by `agent.node.store.recurring`: that would load the arithmetic of schedules.)"""
+    found = connection.execute("SELECT 1 FROM recurring WHERE id = ?", (rule_id,)).fetchone()
+    return found is not None
 
 
 def kind_view(manifest: Manifest) -> dict[str, Any]:
@@ -91,6 +108,9 @@ def kind_view(manifest: Manifest) -> dict[str, Any]:
         "grace_s": manifest.grace_s,
         "on_restart": manifest.on_restart,
         "dry_run": manifest.dry_run,
+        "rollback": manifest.rollback,
+        "user": manifest.user,
+        "limits": dict(manifest.limits),
         "payload_schema": manifest.payload_schema,
         "path": manifest.path,
         "digest": manifest.digest,

@@ -13,6 +13,7 @@ import secrets
 import socket
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from datetime import datetime, timedelta
 from typing import Any, Protocol
 
 import pytest
@@ -234,6 +235,17 @@ async def test_nobody_is_refused(place: Place) -> None:
 async def test_a_report_is_taken(place: Place) -> None:
     core, _, _ = await enrolled(place)
     await core.put_node(NodeReport(version=VERSION, host="here"))
+
+
+@scenario
+async def test_each_answer_of_the_core_tells_its_date(place: Place) -> None:
+    """Over HTTP; a simulated core has no header, and its node no doubts."""
+    core, _, _ = await enrolled(place)
+    if isinstance(core, HttpCore):
+        dates: list[datetime] = []
+        core.on_date = dates.append
+        await core.put_node(NodeReport(version=VERSION, host="here"))
+        assert abs(dates[0] - SystemClock().now()) < timedelta(seconds=30)
 
 
 def test_a_core_that_is_down_is_unreachable(unused_tcp_port: int) -> None:

@@ -11,6 +11,7 @@ import time
 import tracemalloc
 import zlib
 from collections.abc import Awaitable, Callable
+from datetime import UTC, datetime
 
 import pytest
 
@@ -43,7 +44,9 @@ def says(data: bytes) -> Speak:
     return speak
 
 
-def pull_from(speak: Speak, wait_s: float = 0.0) -> str:
+def pull_from(
+    speak: Speak, wait_s: float = 0.0, on_date: Callable[[datetime], None] | None = None
+) -> str:
     """One pull; the cursor that it brought."""
 
     async def run() -> str:
@@ -62,6 +65,7 @@ def pull_from(speak: Speak, wait_s: float = 0.0) -> str:
         port = server.sockets[0].getsockname()[1]
         core = HttpCore(f"http://127.0.0.1:{port}", instance="i", version="0")
         core.identify("n", "secret")
+        core.on_date = on_date or core.on_date
         try:
             return (await core.pull("", wait_s)).cursor
         finally:
@@ -73,6 +77,18 @@ def pull_from(speak: Speak, wait_s: float = 0.0) -> str:
 
 def test_a_good_answer_is_taken() -> None:
     assert pull_from(says(answer(GOOD))) == "c"
+
+
+def test_the_date_of_a_good_answer_is_told_and_no_others() -> None:
+    dates: list[datetime] = []
+    date = "Date: Sun, 01 Mar 2026 12:00:00 GMT"
+    pull_from(says(answer(GOOD, "200 OK", date)), on_date=dates.append)
+    assert dates == [datetime(2026, 3, 1, 12, tzinfo=UTC)]
+    pull_from(says(answer(GOOD, "200 OK", "Date: soon")), on_date=dates.append)
+    pull_from(says(answer(GOOD)), on_date=dates.append)
+    with pytest.raises(CoreUnreachable):
+        pull_from(says(answer(b"<html>", "200 OK", date)), on_date=dates.append)
+    assert len(dates) == 1
 
 
 @pytest.mark.parametrize(

@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from agent.domain.ending import RunState
-from agent.node.ports import RunKey, RunnerAway, RunnerOvertaken, RunnerRefused
+from agent.node.ports import RunKey, RunnerAway, RunnerOvertaken, RunnerRefused, StartRecord
 from tests.fakes.runners import Client, MakeClient, fake_runner, key, real_runner, soon
 
 pytestmark = pytest.mark.timeout(60)
@@ -271,3 +271,26 @@ async def test_records_stay_until_they_are_forgotten(make: MakeClient, client: C
 async def test_progress_of_those_that_say_none(make: MakeClient, client: Client) -> None:
     await client.start(1, "sleep", payload={"seconds": 30})
     assert dict(await client.port.progress([key(1)])) == {}
+
+
+@scenario
+async def test_every_start_is_on_file_in_order(make: MakeClient, client: Client) -> None:
+    for row in (3, 1, 2):
+        await client.start(row, "tiny")
+        await client.exit_of(row)
+    await client.start(2, "tiny", key=key(2, 2), attempt=2)
+    await client.port.claim(key(9))
+    found: list[StartRecord] = []
+    after = None
+    while True:
+        page, after = await client.port.records(after)
+        found += page
+        if after is None:
+            break
+    assert [(one.key.row, one.key.start_no, one.attempt) for one in found] == [
+        (1, 1, 1), (2, 1, 1), (2, 2, 2), (3, 1, 1),
+    ]  # fmt: skip
+    assert {one.kind for one in found} == {"tiny"}
+    assert found[0].key == key(1)
+    await client.port.forget([(1, 1)])
+    assert (await client.port.records(None))[0][0] == found[1]

@@ -15,7 +15,8 @@ from typing import Any, Protocol
 import pytest
 
 from agent.node.ports import Store
-from agent.node.store.threaded import StoreUnavailable, ThreadedStore
+from agent.node.store.damage import StoreUnavailable
+from agent.node.store.threaded import ThreadedStore
 from tests.fakes.inline_node_store import InlineNodeStore, open_database
 
 pytestmark = pytest.mark.timeout(30)

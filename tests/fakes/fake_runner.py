@@ -25,11 +25,13 @@ from agent.node.ports import (
     RunnerOvertaken,
     RunnerRefused,
     RunStatus,
+    StartRecord,
     StartRequest,
 )
 from tests.fakes.script_behaviour import Behaviour, behaviour_of
 
 SIGKILL, SIGTERM = 9, 15
+RECORDS_PAGE = 2
 TERM_REACTION_S = 0.02
 
 Watch = Callable[..., None]
@@ -48,6 +50,8 @@ class Run:
     """One run file."""
 
     key: RunKey
+    attempt: int = 1
+    kind: str = ""
     tombstone: bool = False
     stop_cause: str = "none"
     record: ExitRecord | None = None
@@ -127,6 +131,8 @@ class FakeRunner:
             pid=self.boot + 1,
             max_row=max((row for row, _ in self.runs), default=0),
             running=tuple(process.request.key for process in self._processes.values()),
+            features=("records",),
+            boot_id="one",
         )
 
     def leave(self, connection: Notices) -> None:
@@ -148,11 +154,13 @@ class FakeRunner:
         if refusal is not None:
             now = self._clock.now()
             record = ExitRecord(started_at=None, ended_at=now, spawn_error=refusal, duration_s=0.0)
-            self.runs[key.row, key.start_no] = Run(key, record=record)
+            self.runs[key.row, key.start_no] = Run(
+                key, request.attempt, request.kind, record=record
+            )
             return RunStatus(state=RunState.EXITED, record=record)
         if request.stop_at is not None and self._clock.now() >= request.stop_at:
             return self.claim(key)  # the window has closed on the way here: a tombstone
-        self.runs[key.row, key.start_no] = Run(key)
+        self.runs[key.row, key.start_no] = Run(key, request.attempt, request.kind)
         self._spawn(request)
         return self._state(key)
 
@@ -185,6 +193,18 @@ class FakeRunner:
             if key not in self._processes:
                 self.runs.pop(key, None)
 
+    def records(
+        self, after: Key | None
+    ) -> tuple[list[StartRecord], Key | None]:
+        """All starts behind `after`, in pages of two, so that paging is seen."""
+        behind = sorted(key for key in self.runs if after is None or key > after)
+        started = [key for key in behind if not self.runs[key].tombstone]
+        page = [
+            StartRecord(key=run.key, attempt=run.attempt, kind=run.kind)
+            for run in (self.runs[key] for key in started[:RECORDS_PAGE])
+        ]
+        return page, started[RECORDS_PAGE - 1] if len(started) > RECORDS_PAGE else None
+
     def kinds(self, known: str | None) -> Catalogue | None:
         """The catalogue, or None if it is the known one."""
         return None if known == self.catalogue.digest else self.catalogue
@@ -192,7 +212,7 @@ class FakeRunner:
     def output(self, key: RunKey, stream: str, offset: int, limit: int) -> OutputChunk:
         """What a run wrote: all of it at its start, to stdout."""
         self._known(key)
-        whole = self.runs[key.row, key.start_no].output if stream == "stdout" else b""
+        whole = self.runs[key.row, key.start_no].output if stream != "stderr" else b""
         data = whole[offset : offset + limit]
         end = offset + len(data)
         done = end >= len(whole) and (key.row, key.start_no) not in self._processes

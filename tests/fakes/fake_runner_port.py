@@ -21,6 +21,7 @@ from agent.node.ports import (
     RunnerAway,
     RunnerListener,
     RunStatus,
+    StartRecord,
     StartRequest,
 )
 from tests.fakes.fake_runner import FakeRunner
@@ -89,9 +90,23 @@ class FakeRunnerPort:
         """The final status of these is committed."""
         await self._ask(lambda runner: runner.collected(keys))
 
+    async def records(
+        self, after: tuple[int, int] | None
+    ) -> tuple[Sequence[StartRecord], tuple[int, int] | None]:
+        """A page of all starts on file."""
+        page: tuple[Sequence[StartRecord], tuple[int, int] | None] = await self._ask(
+            lambda runner: runner.records(after)
+        )
+        return page
+
     async def forget(self, keys: Sequence[tuple[int, int]]) -> None:
         """Remove what is kept of these."""
         await self._ask(lambda runner: runner.forget(keys))
+
+    async def leave(self) -> bool:
+        """A fake stays."""
+        await self._ask(lambda runner: None)
+        return False
 
     async def kinds(self, known: str | None) -> Catalogue | None:
         """The catalogue."""

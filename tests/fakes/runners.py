@@ -45,6 +45,8 @@ class Listener:
     def __init__(self) -> None:
         self.records: dict[RunKey, ExitRecord] = {}
         self.lost = 0
+        self.kinds = 0
+        self.survivors: list[tuple[RunKey | None, int]] = []
         self._told = asyncio.Condition()
         self._pending: set[asyncio.Task[None]] = set()
 
@@ -54,6 +56,14 @@ class Listener:
 
     def runner_lost(self) -> None:
         self.lost += 1
+        self._ring()
+
+    def kinds_changed(self) -> None:
+        self.kinds += 1
+        self._ring()
+
+    def survivors_found(self, key: RunKey | None, count: int) -> None:
+        self.survivors.append((key, count))
         self._ring()
 
     def _ring(self) -> None:

@@ -11,6 +11,7 @@ import sqlite3
 from collections.abc import Awaitable, Callable
 from typing import Any, TypeVar
 
+from sqlalchemy import event
 from sqlalchemy.engine import Connection
 
 from agent.core.actions.service import Dispatch
@@ -33,22 +34,33 @@ RETRY_AFTER_S = 3.0  # what a core without disk asks for
 
 _engine: Any = None
 _template: bytes = b""
+_content: bytes = b""  # of the next connection that the engine opens
 
 
-def open_core_database() -> Connection:
-    """An empty core database. The engine is one per process: it keeps compiled statements."""
-    global _engine, _template  # noqa: PLW0603
+def open_core_database(content: bytes | None = None) -> Connection:
+    """A core database in memory, empty or as `content` has it, on a connection of its own.
+
+    The engine is one per process: it keeps compiled statements. The one connection that it had
+    before is closed. SQLite may crash where statements outlive a `deserialize`, so a connection
+    gets its content before anything else.
+    """
+    global _engine, _template, _content  # noqa: PLW0603
     if _engine is None:
         _engine = open_engine("sqlite:///:memory:", writes=True)
+        event.listen(_engine, "do_connect", _connect)
         with _engine.begin() as connection:
             metadata.create_all(connection)
-    connection = _engine.connect()
-    raw = raw_connection(connection)
-    if _template:
-        raw.deserialize(_template)
-    else:
-        _template = raw.serialize()
-    return connection  # type: ignore[no-any-return]
+            _template = raw_connection(connection).serialize()
+    _content = _template if content is None else content
+    _engine.dispose()
+    return _engine.connect()  # type: ignore[no-any-return]
+
+
+def _connect(dialect: Any, _record: Any, arguments: Any, options: Any) -> Any:
+    connection = dialect.connect(*arguments, **options)
+    if _content:
+        connection.deserialize(_content)
+    return connection
 
 
 def raw_connection(connection: Connection) -> sqlite3.Connection:
@@ -148,7 +160,8 @@ class SimCore:
     def restore(self, copy: bytes) -> None:
         """An older database takes the place of this one. Only while the core is down."""
         assert self.services is None, "a running core's database is never replaced"
-        raw_connection(self.connection).deserialize(copy)
+        self.connection.close()
+        self.connection = open_core_database(copy)
 
     async def serve(self, call: Callable[[Services], Awaitable[T]]) -> T:
         """A request to this life; raises what a client of the HTTP interface would learn."""

@@ -14,12 +14,43 @@ from agent.infra.asgi import bearer_token
 from agent.node.credential import write_private
 
 TOKEN_FILE = "api.token"  # noqa: S105  (a file's name)
+TOKEN_BYTES_MAX = 4096
+_OTHERS = 0o077
+
+
+class TokenFile:
+    """The token as the file has it now: replacing the file is all that a rotation takes.
+
+    A file that others may read is no secret, so nobody gets in by it; `doctor` says so.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._seen: tuple[int, ...] | None = None
+        self._token: str | None = None
+
+    def current(self) -> str | None:
+        """The token, or None where there is none that could be used. Reads the file if changed."""
+        try:
+            status = self._path.stat()
+            seen = (status.st_ino, status.st_mtime_ns, status.st_size, status.st_mode)
+            if seen != self._seen:
+                closed = not status.st_mode & _OTHERS
+                self._token = self._read() if closed else None
+                self._seen = seen
+        except (OSError, ValueError):
+            self._seen, self._token = None, None
+        return self._token
+
+    def _read(self) -> str | None:
+        with self._path.open(encoding="ascii") as file:
+            return file.read(TOKEN_BYTES_MAX).strip() or None
 
 
 class Access:
     """Lets in root and the daemon's own user by socket, and whoever holds the token by TCP."""
 
-    def __init__(self, token: str | None) -> None:
+    def __init__(self, token: TokenFile | None) -> None:
         self._token = token
         self._users = {0, os.geteuid()}
 
@@ -33,15 +64,22 @@ class Access:
                     f"user id {peer.uid} may not use this socket; be root or the agent's user",
                 )
             return
-        if self._token is None or not hmac.compare_digest(
-            bearer_token(request).encode(), self._token.encode()
-        ):
+        given = bearer_token(request).encode()
+        expected = self._token.current() if self._token is not None else None
+        # Compared even where there is none, so that time tells nothing about that either.
+        same = hmac.compare_digest(given, (expected or "").encode())
+        if expected is None or not same:
             raise Refused("unauthorized", "the token is not this node's (see api.token there)")
 
 
-def own_token(state_dir: Path) -> str:
+def own_token(state_dir: Path) -> TokenFile:
     """The token for TCP callers, made on first use: `api.token`, readable by the owner only."""
     path = state_dir / TOKEN_FILE
     if not path.exists():
         write_private(path, secrets.token_urlsafe(32) + "\n")
-    return path.read_text().strip()
+    return TokenFile(path)
+
+
+def came_by_network(request: Request) -> bool:
+    """Whether the caller is another machine's (or acts as one), not a user of this one."""
+    return request.scope.get("state", {}).get("peer") is None

@@ -12,8 +12,9 @@ from starlette.responses import Response
 from agent.domain.action import Action
 from agent.domain.lifecycle import ExecutionStatus
 from agent.infra.asgi import Query as Params
-from agent.infra.asgi import answer, read_json
+from agent.infra.asgi import answer, read_json, read_optional_json
 from agent.node.api.context import Context
+from agent.node.api.recurring import RecurringEndpoints
 from agent.node.engine import run_key
 from agent.node.ports import Progress, RunnerAway, RunnerRefused
 from agent.node.store.pages import PAGE_DEFAULT, PAGE_MAX, Query, page
@@ -26,8 +27,9 @@ WAIT_S_MAX = 60.0
 class ActionEndpoints:
     """Bound to the daemon's parts."""
 
-    def __init__(self, context: Context) -> None:
+    def __init__(self, context: Context, rules: RecurringEndpoints) -> None:
         self._context = context
+        self._rules = rules
 
     async def list(self, request: Request) -> Response:
         """`GET /v1/actions`: a page, with `next` to go on."""
@@ -35,6 +37,9 @@ class ActionEndpoints:
         query = Query(
             view=params.one_of("view", ("all", "queue", "finished")) or "all",
             kind=params.text("kind"),
+            since=params.instant("since"),
+            until=params.instant("until"),
+            recurring=params.text("recurring"),
             limit=params.whole("limit", PAGE_DEFAULT, 1, PAGE_MAX),
             after=params.text("after"),
         )
@@ -50,6 +55,8 @@ class ActionEndpoints:
     async def submit(self, request: Request) -> Response:
         """`POST /v1/actions`: a definition; 201 with the action as it was accepted."""
         document = await read_json(request, SUBMIT_BYTES_MAX)
+        if isinstance(document, dict) and document.get("schedule") is not None:
+            return await self._rules.accept(document)
         action = await self._context.commands.submit(document)
         return answer(self._view(action, None), 201)
 
@@ -62,9 +69,18 @@ class ActionEndpoints:
         return answer(self._view(action, await self._progress(action)))
 
     async def cancel(self, request: Request) -> Response:
-        """`POST /v1/actions/{id}/cancel`."""
+        """`POST /v1/actions/{id}/cancel`; of a recurring action: it ends on this node."""
+        ended = await self._rules.cancel(request.path_params["id"])
+        if ended is not None:
+            return ended
         action = await self._context.commands.cancel(request.path_params["id"])
         return answer(self._view(action, None))
+
+    async def retry(self, request: Request) -> Response:
+        """`POST /v1/actions/{id}/retry`: the same again, as a new action."""
+        body = await read_optional_json(request)
+        action = await self._context.commands.retry(request.path_params["id"], body)
+        return answer(self._view(action, None), 201)
 
     async def history(self, request: Request) -> Response:
         """`GET /v1/actions/{id}/history`."""
@@ -97,6 +113,9 @@ class ActionEndpoints:
 
     def _view(self, action: Action, progress: Progress | None) -> dict[str, Any]:
         context = self._context
-        return action_view(
+        view = action_view(
             action, context.clock.now(), paused=context.engine.paused, progress=progress
         )
+        if not action.is_final:  # what an attempt that is over was bound by is in its history
+            view["terms"] = {"timeout_s": context.engine.terms(action).timeout_s}
+        return view

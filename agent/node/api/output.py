@@ -35,12 +35,15 @@ class OutputEndpoint:
         self._context = context
 
     async def read(self, request: Request) -> Response:
-        """One stream of the latest attempt: `?stream=stdout|stderr&offset=N&follow=true`.
+        """Output of the latest attempt: `?stream=stdout|stderr|both&offset=N&follow=true`.
+
+        `both`: stdout and stderr in the order in which the runner read them; `offset` then counts
+        the bytes of both together.
 
         Followed before it has started, the answer is of attempt 0, empty, and ends at the start.
         """
         params = Params(request)
-        stream = params.one_of("stream", ("stdout", "stderr")) or "stdout"
+        stream = params.one_of("stream", ("stdout", "stderr", "both")) or "stdout"
         offset = params.whole("offset", 0, 0, OFFSET_MAX)
         follow = params.flag("follow")
         params.finish()
@@ -52,7 +55,10 @@ class OutputEndpoint:
             return _streaming(self._until_started(action), attempt=0, offset=0, total=0)
         first = await self._chunk(action, stream, offset)
         body = self._chunks(action, stream, first, follow=follow)
-        return _streaming(body, attempt=action.attempt, offset=first.offset, total=first.total)
+        return _streaming(
+            body, attempt=action.attempt, offset=first.offset, total=first.total,
+            pruned=first.pruned,
+        )  # fmt: skip
 
     async def _until_started(self, action: Action) -> AsyncIterator[bytes]:
         """No byte; ends once there may be one."""
@@ -111,11 +117,13 @@ class OutputEndpoint:
 
 
 def _streaming(
-    body: AsyncIterator[bytes], *, attempt: int, offset: int, total: int
+    body: AsyncIterator[bytes], *, attempt: int, offset: int, total: int, pruned: bool = False
 ) -> StreamingResponse:
     headers = {
         "X-Output-Attempt": str(attempt),
         "X-Output-Offset": str(offset),
         "X-Output-Total": str(total),
     }
+    if pruned:  # it was there; what all outputs take together is bounded
+        headers["X-Output-Pruned"] = "true"
     return StreamingResponse(body, media_type="application/octet-stream", headers=headers)

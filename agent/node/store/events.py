@@ -8,8 +8,10 @@ from __future__ import annotations
 import json
 import sqlite3
 from collections.abc import Generator, Mapping
+from contextlib import closing
 from dataclasses import dataclass
 from datetime import datetime
+from itertools import islice
 from typing import Any
 
 from agent.domain.instants import format_instant, from_us, to_us
@@ -97,6 +99,21 @@ def newest_of(connection: sqlite3.Connection, row: int) -> int | None:
     return None if found is None else int(found)
 
 
+def of_rule(connection: sqlite3.Connection, rule_id: str, limit: int) -> list[Event]:
+    """What happened to a recurring action itself, oldest first; of more, the newest `limit`.
+
+    Its events hang on no row, and stand among few others that do not either.
+    """
+    rows = connection.execute(
+        "SELECT seq, mark, type, at, body FROM events WHERE row IS NULL AND instr(body, ?) > 0"
+        " ORDER BY seq DESC",
+        (f'"{rule_id}"',),
+    )
+    with closing(rows):
+        found = (event for event in map(_from_row, rows) if event.body.get("action_id") == rule_id)
+        return list(islice(found, limit))[::-1]
+
+
 def oldest_seq(connection: sqlite3.Connection) -> int:
     """The lowest number from which on every event is held, or stands in a gap that is.
 
@@ -105,11 +122,20 @@ def oldest_seq(connection: sqlite3.Connection) -> int:
     return read_meta(connection).pruned_seq + 1
 
 
+def _read_body(text: str) -> Mapping[str, Any]:
+    """What rotted on the disk is told as that: the core stores it as `unreadable` and goes on."""
+    try:
+        body = json.loads(text)
+    except (ValueError, RecursionError):
+        body = None
+    return body if isinstance(body, dict) else {"unreadable": "its stored body is damaged"}
+
+
 def _from_row(row: sqlite3.Row) -> Event:
     return Event(
         seq=row["seq"],
         mark=row["mark"],
         type=row["type"],
         at=from_us(row["at"]),
-        body=json.loads(row["body"]),
+        body=_read_body(row["body"]),
     )

@@ -16,9 +16,19 @@ class Meta:
 
     `generation` rises with each start of `agentd`. `cursor` is the core's, applied and durable.
     `acked_seq` is the newest event that the core has; `enrolled` says whether there is a core.
+    `paused_…` say since when (RFC 3339), who and why; `draining` that it is to become empty.
+    `brake_no` is the newest brake's number, whether there still is one or not.
+    `clock_mark` is the newest time that was believed (agent.domain.clock_doubt).
     `row_floor` and `seq_floor` keep numbers of pruned rows from being used again.
     `pruned_seq` is the newest event that was forgotten: only behind it history has no holes.
+    `pulled_seq` is the newest event that a pulling backend has, `pulled_at` when it asked last.
     `state_owed`: how often the core is to have everything and has not had it yet.
+    `version` opened the database last: another one looks again at what was parked.
+    `zone` is what schedules without one went by last; whoever looks while no daemon runs needs it.
+    `boot_id` is of the machine's boot in which the runner was last asked about everything.
+    `backup_seq` is the newest event in the newest verified backup, `backup_file` its name.
+    `lanes_digest` says for which lanes of all kinds the waiting rows have been set.
+    `restored`: what is known of the latest restore (JSON, see agent.node.restored).
     `requests_done` remembers the core's newest requests (ids), so that a repeat changes nothing.
     """
 
@@ -29,11 +39,26 @@ class Meta:
     acked_seq: int = 0
     enrolled: str = ""
     paused: int = 0
+    paused_at: str = ""
+    paused_by: str = ""
+    pause_reason: str = ""
+    draining: int = 0
+    brake_no: int = 0
+    clock_mark: str = ""
     row_floor: int = 0
     seq_floor: int = 0
     pruned_seq: int = 0
     requests_done: str = ""
     state_owed: int = 0
+    pulled_seq: int = 0
+    pulled_at: str = ""
+    version: str = ""
+    zone: str = ""
+    boot_id: str = ""
+    backup_seq: int = 0
+    backup_file: str = ""
+    restored: str = ""
+    lanes_digest: str = ""
 
 
 _TYPES: dict[str, type[str | int]] = {
@@ -48,6 +73,17 @@ def read_meta(connection: sqlite3.Connection) -> Meta:
         key: _TYPES[key](value) for key, value in found.items() if key in _TYPES
     }
     return Meta(**values)
+
+
+def pause_view(meta: Meta) -> dict[str, Any]:
+    """Whether anything starts on this node; and if not, since when, by whom and why."""
+    return {
+        "paused": bool(meta.paused),
+        "pause_reason": meta.pause_reason or None,
+        "paused_by": meta.paused_by or None,
+        "paused_at": meta.paused_at or None,
+        "draining": bool(meta.draining),
+    }
 
 
 def write_meta(connection: sqlite3.Connection, **values: str | int) -> None:

@@ -6,11 +6,15 @@ What is queued comes oldest first, what has ended newest first, each with a curs
 from __future__ import annotations
 
 import sqlite3
+from collections.abc import Mapping
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Any
 
 from agent.domain.action import Action
 from agent.domain.errors import Fault, InvalidDocument
+from agent.domain.instants import to_us
+from agent.domain.lane import Lane
 from agent.node.store.actions import _SELECT, _from_row
 
 PAGE_MAX = 500
@@ -20,11 +24,16 @@ PAGE_BYTES_MAX = 2 * 1024 * 1024  # of definitions: five hundred of the largest 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Query:
-    """Which actions: `view` is all, queue or finished; `status` and `kind` narrow it."""
+    """Which actions: `view` is all, queue or finished; the others narrow it."""
 
     view: str = "all"
     status: tuple[str, ...] = ()
     kind: str | None = None
+    recurring: str | None = None
+    """The occurrences of this recurring action only."""
+    since: datetime | None = None
+    until: datetime | None = None
+    """[since, until) of the view's own instant: when it is due or was started, or ended."""
     limit: int = PAGE_DEFAULT
     after: str | None = None
 
@@ -37,36 +46,98 @@ class Page:
     next: str | None
 
 
-_ORDER = {
-    # view: (condition, key column, direction)
-    "all": ("1", "row", "ASC"),
-    "queue": ("execution_status IN ('NULL', 'STARTED')", "coalesce(due_at, started_at)", "ASC"),
-    "finished": ("execution_status NOT IN ('NULL', 'STARTED')", "ended_at", "DESC"),
+@dataclass(frozen=True, slots=True)
+class _Part:
+    """Rows that one index has in the order of `key`; parts are merged, so nothing is sorted."""
+
+    condition: str
+    key: str
+    index: str = ""
+
+
+_WAITING = (
+    "execution_status = 'NULL' AND parked IS NULL AND parallel = {lane} AND braked IS {braked}"
+)
+_BY_BRAKE = {"NULL": "INDEXED BY actions_due", "NOT NULL": "INDEXED BY actions_braked"}
+_VIEWS: Mapping[str, tuple[str, tuple[_Part, ...]]] = {
+    # view: (direction, parts)
+    "all": ("ASC", (_Part("1", "row"),)),
+    "queue": (
+        "ASC",
+        (
+            *(
+                _Part(_WAITING.format(lane=lane.value, braked=braked), "due_at", index)
+                for lane in Lane
+                for braked, index in _BY_BRAKE.items()
+            ),
+            # Few, both: what runs at once is bounded, and only a downgrade parks.
+            _Part("execution_status = 'STARTED'", "started_at", "INDEXED BY actions_started"),
+            _Part(
+                "execution_status = 'NULL' AND parked IS NOT NULL",
+                "coalesce(due_at, accepted_at)",
+                "INDEXED BY actions_parked",
+            ),
+        ),
+    ),
+    "finished": (
+        "DESC",
+        (_Part("execution_status NOT IN ('NULL', 'STARTED')", "ended_at"),),
+    ),
 }
 
 
 def page(connection: sqlite3.Connection, query: Query) -> Page:
     """The page that `query` asks for. Raises `InvalidDocument` for a cursor that is none."""
-    condition, key, direction = _ORDER[query.view]
-    conditions, values = [condition], []
-    if query.status:
-        conditions.append(f"execution_status IN ({', '.join('?' * len(query.status))})")
-        values += list(query.status)
-    if query.kind is not None:
-        conditions.append("kind = ?")
-        values.append(query.kind)
-    if query.after is not None:
-        conditions.append(f"({key}, row) {'>' if direction == 'ASC' else '<'} (?, ?)")
-        values += _cursor_values(query.after)
-    select = _SELECT.replace("SELECT ", f"SELECT {key} AS page_key, ", 1)
+    direction, parts = _VIEWS[query.view]
+    conditions, values = _narrowing(query)
+    selects, bound = [], []
+    for part in parts:
+        wanted = [part.condition, *conditions]
+        bound += values
+        for limit, sign in ((query.since, ">="), (query.until, "<")):
+            if limit is not None:
+                wanted.append(f"{part.key} {sign} ?")
+                bound.append(to_us(limit))
+        if query.after is not None:
+            wanted.append(f"({part.key}, row) {'>' if direction == 'ASC' else '<'} (?, ?)")
+            bound += _cursor_values(query.after)
+        select = _SELECT.replace("SELECT ", f"SELECT {part.key} AS page_key, ", 1)
+        selects.append(f"{select} {part.index} WHERE {' AND '.join(wanted)}")
     found = connection.execute(
-        f"{select} WHERE {' AND '.join(conditions)}"
-        f" ORDER BY {key} {direction}, row {direction} LIMIT ?",
-        (*values, query.limit + 1),
+        f"{' UNION ALL '.join(selects)} ORDER BY page_key {direction}, row {direction} LIMIT ?",
+        (*bound, query.limit + 1),
     )
     rows, more = _as_many_as_fit(found, query.limit)
     cursor = f"{rows[-1]['page_key']}-{rows[-1]['row']}" if more else None
     return Page([_from_row(row) for row in rows], cursor)
+
+
+def _narrowing(query: Query) -> tuple[list[str], list[Any]]:
+    conditions: list[str] = []
+    values: list[Any] = []
+    if query.status:
+        conditions.append(f"execution_status IN ({', '.join('?' * len(query.status))})")
+        values += query.status
+    if query.kind is not None:
+        conditions.append("kind = ?")
+        values.append(query.kind)
+    if query.recurring is not None:
+        conditions.append("recurring_id = ?")
+        values.append(query.recurring)
+    return conditions, values
+
+
+def count_ahead(connection: sqlite3.Connection, action: Action, now: datetime, at_most: int) -> int:
+    """How many of the action's lane are due before it and wait too, counted up to `at_most`."""
+    if action.due_at is None or action.due_at > now:
+        return 0
+    found = connection.execute(
+        "SELECT count(*) FROM (SELECT 1 FROM actions INDEXED BY actions_due WHERE"
+        " execution_status = 'NULL' AND parked IS NULL AND braked IS NULL AND parallel = ?"
+        " AND (due_at, row) < (?, ?) LIMIT ?)",
+        (action.lane.value, to_us(action.due_at), action.row, at_most),
+    )
+    return int(found.fetchone()[0])
 
 
 def _as_many_as_fit(found: sqlite3.Cursor, limit: int) -> tuple[list[sqlite3.Row], bool]:

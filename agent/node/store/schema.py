@@ -48,21 +48,22 @@ def _recurring_and_brakes(db: Database) -> None:
     db["recurring"].create(  # type: ignore[union-attr]
         {
             "id": str, "owner": str, "kind": str, "revision": int, "definition": str,
-            "accepted_at": int, "anchor_at": int, "last_nominal_at": int, "run_count": int,
+            "accepted_at": int, "since_at": int, "anchor_at": int, "last_nominal_at": int,
+            "run_count": int,
             "next_at": int, "next_nominal_at": int, "after_id": str, "paused": str,
             "ended_at": int, "ended_reason": str, "parked": str,
         },
         pk="id",
-        not_null={"owner", "kind", "revision", "definition", "accepted_at", "anchor_at",
-                  "run_count"},
+        not_null={"owner", "kind", "revision", "definition", "accepted_at", "since_at",
+                  "anchor_at", "run_count"},
     )  # fmt: skip
     db["brakes"].create(  # type: ignore[union-attr]
         {
-            "id": int, "kind": str, "label": str, "value": str, "reason": str, "by": str,
+            "id": int, "kind": str, "labels": str, "reason": str, "by": str,
             "created_at": int, "expires_at": int,
         },
         pk="id",
-        not_null={"created_at"},
+        not_null={"labels", "reason", "by", "created_at"},
     )  # fmt: skip
     for statement in _RECURRING:
         db.execute(statement)
@@ -74,17 +75,25 @@ _RECURRING = (
     "ALTER TABLE actions ADD COLUMN missed TEXT",
     "ALTER TABLE actions ADD COLUMN hold_restarts INTEGER NOT NULL DEFAULT 0",
     "ALTER TABLE actions ADD COLUMN parked TEXT",
+    "ALTER TABLE actions ADD COLUMN braked INTEGER",
     # What is parked must not be found as due: a newer version wrote it, this one cannot read it.
+    # What a brake was seen to hold neither: a lane must not wade through it at every turn.
     "DROP INDEX actions_due",
     "DROP INDEX actions_expiry",
     """CREATE INDEX actions_due ON actions(parallel, due_at, row)
-       WHERE execution_status = 'NULL' AND parked IS NULL""",
+       WHERE execution_status = 'NULL' AND parked IS NULL AND braked IS NULL""",
+    """CREATE INDEX actions_braked ON actions(parallel, due_at, row, braked)
+       WHERE execution_status = 'NULL' AND parked IS NULL AND braked IS NOT NULL""",
     """CREATE INDEX actions_expiry ON actions(expires_at)
        WHERE execution_status = 'NULL' AND parked IS NULL AND expires_at IS NOT NULL""",
     """CREATE INDEX actions_recurring ON actions(recurring_id, nominal_at)
        WHERE recurring_id IS NOT NULL""",
     "CREATE INDEX actions_parked ON actions(row) WHERE parked IS NOT NULL",
-    "CREATE INDEX recurring_next ON recurring(next_at) WHERE next_at IS NOT NULL",
+    # Overlap is decided at every instant: beside years of ended occurrences it looks at open ones.
+    """CREATE INDEX actions_occurring ON actions(recurring_id, nominal_at)
+       WHERE recurring_id IS NOT NULL AND execution_status IN ('NULL', 'STARTED')""",
+    """CREATE INDEX recurring_next ON recurring(next_at)
+       WHERE next_at IS NOT NULL AND paused IS NULL AND parked IS NULL""",
     "CREATE INDEX recurring_after ON recurring(after_id) WHERE after_id IS NOT NULL",
 )
 

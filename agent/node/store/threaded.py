@@ -17,21 +17,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
-from agent.domain.errors import Refused
 from agent.node.store.connection import open_for_reading, open_for_writing
+from agent.node.store.damage import StoreDamaged, StoreUnavailable, understand
 from agent.node.store.versions import bring_up_to_date
 
 T = TypeVar("T")
 Operation = Callable[[sqlite3.Connection], T]
 
 GROUP_MAX = 256  # operations in one transaction; bounds how long the first of them waits
-
-
-class StoreUnavailable(Refused):
-    """The database cannot be written now (disk full, I/O error); nothing was changed."""
-
-    def __init__(self, message: str) -> None:
-        super().__init__("unavailable", message)
 
 
 @dataclass(slots=True)
@@ -49,8 +42,15 @@ class ThreadedStore:
 
     def __init__(self, path: Path) -> None:
         self._writer = open_for_writing(path)
-        bring_up_to_date(self._writer)
-        self._reader = open_for_reading(path)
+        try:
+            bring_up_to_date(self._writer)
+            self._reader = open_for_reading(path)
+        except BaseException:
+            self._writer.close()
+            raise
+        self._damage: StoreDamaged | None = None
+        self.on_damage: Callable[[str], None] = lambda _why: None
+        """Told once, on the loop: nothing is read or written any more."""
         self._jobs: queue.SimpleQueue[Job | None] = queue.SimpleQueue()
         self._loop = asyncio.get_running_loop()
         self._thread = threading.Thread(target=self._write_loop, name="store-writer", daemon=True)
@@ -65,14 +65,35 @@ class ThreadedStore:
         """
         if self._closed:
             raise StoreUnavailable("the database is closed")
+        if self._damage is not None:
+            raise self._damage
         job = Job(operation, self._loop.create_future())
         self._jobs.put(job)
         result: T = await job.future
         return result
 
     async def read(self, operation: Operation[T]) -> T:
-        """Run `operation` on a read-only connection beside the writer; sees committed state."""
-        return await self._loop.run_in_executor(self._readers, operation, self._reader)
+        """Run `operation` on a read-only connection beside the writer; sees committed state.
+
+        Raises `StoreUnavailable` where the file or the disk, not the question, is at fault.
+        """
+        if self._damage is not None:
+            raise self._damage
+        try:
+            return await self._loop.run_in_executor(self._readers, operation, self._reader)
+        except sqlite3.Error as error:
+            failure = understand(error)
+            if failure is None:
+                raise
+            if isinstance(failure, StoreDamaged):
+                self.report_damage(failure)
+            raise failure from error
+
+    def report_damage(self, damage: StoreDamaged) -> None:
+        """Somebody found the file damaged: from now on nobody gets anything from it."""
+        if self._damage is None:
+            self._damage = damage
+            self.on_damage(str(damage))
 
     async def close(self) -> None:
         """Finish what was asked, then close."""
@@ -90,7 +111,7 @@ class ThreadedStore:
                 return
             group, closing = self._gather(first)
             commit_group(self._writer, group)
-            self._loop.call_soon_threadsafe(_tell, group)
+            self._loop.call_soon_threadsafe(self._tell, group)
             if closing:
                 return
 
@@ -106,6 +127,17 @@ class ThreadedStore:
             group.append(job)
         return group, False
 
+    def _tell(self, group: list[Job]) -> None:
+        for job in group:
+            if isinstance(job.error, StoreDamaged):
+                self.report_damage(job.error)
+            if job.future.cancelled():
+                continue
+            if job.error is not None:
+                job.future.set_exception(job.error)
+            else:
+                job.future.set_result(job.result)
+
 
 def commit_group(connection: sqlite3.Connection, group: list[Job]) -> None:
     """Run the operations in one transaction; each job gets its result or its own error."""
@@ -116,7 +148,9 @@ def commit_group(connection: sqlite3.Connection, group: list[Job]) -> None:
         connection.execute("COMMIT")
     except sqlite3.Error as error:
         _roll_back(connection)
-        failure = StoreUnavailable(f"the database could not be written: {error}")
+        failure = understand(error) or StoreUnavailable(
+            f"the database could not be written: {error}"
+        )
         for job in group:
             job.error = job.error or failure
 
@@ -127,10 +161,18 @@ def _run_in_savepoint(connection: sqlite3.Connection, job: Job) -> None:
         job.result = job.operation(connection)
     except sqlite3.OperationalError:
         raise  # the disk or the file: the whole group fails, told as StoreUnavailable
+    except sqlite3.DatabaseError as error:
+        if understand(error) is not None:
+            raise
+        _fail(connection, job, error)
     except Exception as error:  # noqa: BLE001  (handed to whoever asked, not swallowed)
-        connection.execute("ROLLBACK TO operation")
-        job.error = error
+        _fail(connection, job, error)
     connection.execute("RELEASE operation")
+
+
+def _fail(connection: sqlite3.Connection, job: Job, error: Exception) -> None:
+    connection.execute("ROLLBACK TO operation")
+    job.error = error
 
 
 def _roll_back(connection: sqlite3.Connection) -> None:
@@ -138,13 +180,3 @@ def _roll_back(connection: sqlite3.Connection) -> None:
     if connection.in_transaction:
         with suppress(sqlite3.Error):
             connection.execute("ROLLBACK")
-
-
-def _tell(group: list[Job]) -> None:
-    for job in group:
-        if job.future.cancelled():
-            continue
-        if job.error is not None:
-            job.future.set_exception(job.error)
-        else:
-            job.future.set_result(job.result)

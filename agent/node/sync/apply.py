@@ -15,12 +15,16 @@ from agent.domain.action import Action, Transition
 from agent.domain.definition import Definition, Owner
 from agent.domain.errors import Fault, InvalidDocument, shown
 from agent.domain.ids import is_id
+from agent.domain.lane import Lane
 from agent.domain.lifecycle import ExecutionStatus, Reason
 from agent.domain.reconcile import Verdict
+from agent.domain.recurring import Ended
 from agent.domain.starting import unstart
 from agent.node.catalogue import Kinds
 from agent.node.ledger import Ledger
-from agent.node.store import actions
+from agent.node.occurrences import Planner
+from agent.node.recurring import apply_definition
+from agent.node.store import actions, recurring
 from agent.node.store.meta import read_meta, write_meta
 from agent.wire.definition import REVISION_MAX, decode_definition
 from agent.wire.messages import PullAnswer, Request
@@ -34,6 +38,8 @@ class Applied:
     """What the engine is to do once the pull is committed."""
 
     started: list[Action] = field(default_factory=list)
+    ended: list[Action] = field(default_factory=list)
+    """What the pull itself ended, as it is now; for who counts."""
     refused: list[tuple[str | None, str]] = field(default_factory=list)
     changed: int = 0
 
@@ -83,13 +89,50 @@ def _apply_one(
         ledger.refuse(connection, action_id, revision, error.faults, now)
         applied.refused.append((action_id, str(error)))
         return
-    parallel = kinds.is_parallel(definition.kind)
-    change, action = ledger.apply_definition(connection, definition, now, parallel=parallel)
+    if definition.schedule is not None:
+        _apply_recurring(connection, ledger, kinds, definition, now, applied)
+        return
+    if recurring.exists(connection, definition.id):
+        sort = "id_conflict: is a recurring action here, and cannot become an action"
+        faults = (Fault("schedule", sort),)
+        ledger.refuse(connection, definition.id, definition.revision, faults, now)
+        applied.refused.append((definition.id, str(faults[0])))
+        return
+    lane = kinds.lane(definition.kind)
+    change, action = ledger.apply_definition(connection, definition, now, lane=lane)
     if change.verdict is Verdict.REFUSED:
         applied.refused.append((definition.id, "; ".join(str(fault) for fault in change.faults)))
+    if change.ends is not None and action is not None:
+        applied.ended.append(action)
     if change.verdict in (Verdict.INSERTED, Verdict.UPDATED) and action is not None:
         applied.changed += 1
         _follow_up(connection, ledger, kinds, action, now, applied)
+
+
+def _apply_recurring(
+    connection: sqlite3.Connection, ledger: Ledger, kinds: Kinds, definition: Definition,
+    now: datetime, applied: Applied,
+) -> None:  # fmt: skip
+    """A recurring action that this node can never run is refused now, not at each instant."""
+    planner = Planner(connection, ledger, now, kinds.lane)
+    found = None
+    if definition.should_be_executed:
+        found = kinds.check(definition.kind, definition.payload, dry_run=definition.dry_run)
+    current = recurring.by_id(connection, definition.id)
+    if found is not None and (current is None or definition.revision > current.definition.revision):
+        verdict, faults = Verdict.REFUSED, found[1]
+    else:
+        verdict, _, faults = apply_definition(planner, definition)
+    if verdict is Verdict.REFUSED:
+        ledger.refuse(connection, definition.id, definition.revision, faults, now)
+        applied.refused.append((definition.id, "; ".join(str(fault) for fault in faults)))
+    elif verdict is not Verdict.UNCHANGED:
+        ledger.tell_recurring_applied(
+            connection, definition.id, definition.revision, verdict, now
+        )
+        applied.changed += 1
+    applied.started += planner.stops
+    applied.ended += planner.ended
 
 
 def _follow_up(
@@ -101,7 +144,7 @@ def _follow_up(
     elif action.execution_status is ExecutionStatus.NULL:
         ending = _cannot_run(kinds, action, now)
         if ending is not None:
-            ledger.move(connection, action, ending)
+            applied.ended.append(ledger.move(connection, action, ending))
 
 
 def _cannot_run(kinds: Kinds, action: Action, now: datetime) -> Transition | None:
@@ -164,6 +207,13 @@ def _cancel_local(
     applied: Applied,
 ) -> None:  # fmt: skip
     """The core asks to cancel an action of this node; what has ended stays as it is."""
+    rule = recurring.by_id(connection, action_id)
+    if rule is not None and rule.ended_at is None and rule.definition.owner is Owner.NODE:
+        # No lane is needed: of a rule that ends nothing is created but the row of what was missed.
+        planner = Planner(connection, ledger, now, lambda _: Lane.EXCLUSIVE)
+        planner.end(rule, Ended.CANCELLED_ON_NODE)
+        applied.ended += planner.ended
+        applied.changed += 1
     action = actions.by_id(connection, action_id)
     if action is None or action.is_final or action.definition.owner is not Owner.NODE:
         return
@@ -171,5 +221,6 @@ def _cancel_local(
         cause = Reason.CANCELLED_ON_NODE.value
         applied.started.append(ledger.ask_to_stop(connection, action, cause))
     else:
-        ledger.move(connection, action, unstart(action, Reason.CANCELLED_ON_NODE, now))
+        ending = unstart(action, Reason.CANCELLED_ON_NODE, now)
+        applied.ended.append(ledger.move(connection, action, ending))
     applied.changed += 1

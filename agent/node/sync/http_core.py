@@ -7,6 +7,9 @@ gigabytes is an unreachable core with a clear sentence, never an empty answer.
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
+from datetime import UTC, datetime
+from email.utils import parsedate_to_datetime
 from typing import Any, TypeVar
 
 import httpx
@@ -47,6 +50,8 @@ class HttpCore:
         self._version = version
         self._agent_id = ""
         self._credential = ""
+        self.on_date: Callable[[datetime], None] = lambda _: None
+        """Told the date of every good answer."""
         self._client = httpx.AsyncClient(
             base_url=url,
             headers={
@@ -131,7 +136,18 @@ class HttpCore:
             raise CoreUnreachable(f"{method} {self._url}{path}: {text}", cut=cut) from None
         except httpx.InvalidURL as error:
             raise CoreUnreachable(f"{self._url}: {error}") from None
-        return self._interpret(f"{method} {self._url}{path}", response, data, answer)
+        found = self._interpret(f"{method} {self._url}{path}", response, data, answer)
+        self._tell_date(response)
+        return found
+
+    def _tell_date(self, response: httpx.Response) -> None:
+        """The Date of an answer that is the core's, and no proxy's page: what its clock shows."""
+        try:
+            date = parsedate_to_datetime(response.headers.get("date", ""))
+        except ValueError:
+            return
+        if date.tzinfo is not None:
+            self.on_date(date.astimezone(UTC))
 
     def _interpret(
         self, call: str, response: httpx.Response, data: bytes, answer: type[M] | None

@@ -14,8 +14,8 @@ from agent.node.engine import Engine
 from agent.node.hands import Hands
 from agent.node.ledger import Ledger
 from agent.node.ports import RunnerAway, RunnerRefused, Store
+from agent.node.store.damage import StoreUnavailable
 from agent.node.store.meta import read_meta
-from agent.node.store.threaded import StoreUnavailable
 from agent.node.sync.apply import Applied, apply_pull
 from agent.node.sync.backoff import until_reached
 from agent.node.sync.port import Core, CoreUnreachable
@@ -143,6 +143,7 @@ class Pull:
             self._log.warning(log_events.DEFINITION_REFUSED, action_id=action_id, faults=faults)
         for action in applied.started:
             self._engine.redefined(action)
+        self._engine.metrics.turned((), applied.ended)
         self._engine.changes.notify()
         self._engine.wake()
 

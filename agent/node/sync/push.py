@@ -11,14 +11,15 @@ from typing import Any
 
 from agent.domain.action import Action
 from agent.domain.ids import RandomBits, new_mark
+from agent.domain.recurring import Recurring, recurring_state
 from agent.infra.clock import Clock
 from agent.node import log_events
 from agent.node.ports import Store
+from agent.node.state_pages import behind, state_page
 from agent.node.store import events
+from agent.node.store.damage import StoreUnavailable
 from agent.node.store.events import Event
 from agent.node.store.meta import read_meta, write_meta
-from agent.node.store.pages import Query, cursor_behind, page
-from agent.node.store.threaded import StoreUnavailable
 from agent.node.sync.backoff import until_reached
 from agent.node.sync.port import Core, CoreRefused, CoreUnreachable
 from agent.node.sync.state import SyncState
@@ -236,20 +237,25 @@ def _state_part(
     connection: sqlite3.Connection, after: str | None
 ) -> tuple[list[dict[str, Any]], str | None]:
     """The next items of the state, bounded in number and bytes; and the cursor behind them."""
-    found = page(connection, Query(limit=STATE_PART_ACTIONS_MAX, after=after))
+    found = state_page(connection, after, STATE_PART_ACTIONS_MAX)
+    held: list[Action | Recurring] = [*found.actions, *found.rules]
     items: list[dict[str, Any]] = []
     size = 0
-    for action in found.actions:
-        item = _state_item(action)
+    for one in held:
+        item = _state_item(one)
         size += len(strict_json.encode(item))
         if items and size > PUSH_BYTES_MAX:
-            return items, cursor_behind(found.actions[len(items) - 1])
+            return items, behind(held[len(items) - 1])
         items.append(item)
     return items, found.next
 
 
-def _state_item(action: Action) -> dict[str, Any]:
-    definition = action.definition
+def _state_item(held: Action | Recurring) -> dict[str, Any]:
+    """A recurring action is among them: the core would call what is absent lost."""
+    if isinstance(held, Recurring):
+        standing = Action(row=0, definition=held.definition, accepted_at=held.accepted_at)
+        return _state_item(standing) | {"recurring": recurring_state(held)}
+    action, definition = held, held.definition
     return {
         "action_id": definition.id,
         "revision": definition.revision,

@@ -1,4 +1,7 @@
-"""The report loop: what this node is, on connection and on change (catalogue, progress)."""
+"""The report loop: what this node is, on connection and on change.
+
+A change of the catalogue, of progress, of pause, brakes or the trust in the clock.
+"""
 
 from __future__ import annotations
 
@@ -14,6 +17,7 @@ from agent.node.ports import Progress, Runner, RunnerAway, RunnerRefused
 from agent.node.sync.backoff import until_reached
 from agent.node.sync.port import Core, CoreUnreachable
 from agent.node.views import progress_view
+from agent.wire.brake import encode_brake
 from agent.wire.definition import FEATURES
 from agent.wire.messages import NodeReport
 
@@ -48,7 +52,11 @@ class Report:
         while True:
             self._wake.clear()
             report = await self._compose()
-            comparable = {"catalogue": report.catalogue, "progress": report.progress}
+            comparable = {
+                "catalogue": report.catalogue, "progress": report.progress,
+                "brakes": report.brakes, "pause": report.pause,
+                "clock": report.clock.get("state"),
+            }  # fmt: skip
             if comparable != self._told:
                 async for attempt in until_reached(self._jitter, _say_nothing):
                     with attempt:
@@ -69,7 +77,9 @@ class Report:
             version=self._version,
             features=sorted(FEATURES),
             host=self._host,
-            clock={"now": format_instant(self._clock.now())},
+            clock={"now": format_instant(self._clock.now())} | self._engine.clock_watch.view(),
+            brakes=[encode_brake(brake) for brake in self._engine.brakes],
+            pause=dict(self._engine.pause),
             catalogue=[
                 {"kind": kind.kind, "digest": kind.digest, "description": kind.description,
                  "risk_level": kind.risk_level, "parallel": kind.parallel, "mode": kind.mode,

@@ -18,8 +18,8 @@ from agent.node.engine import Engine
 from agent.node.hands import Hands
 from agent.node.ports import Store
 from agent.node.store import events
+from agent.node.store.damage import StoreUnavailable
 from agent.node.store.meta import read_meta, write_meta
-from agent.node.store.threaded import StoreUnavailable
 from agent.node.sync.backoff import until_reached
 from agent.node.sync.port import Core, CoreRefused, CoreUnreachable
 from agent.node.sync.pull import Pull

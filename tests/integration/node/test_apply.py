@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from agent.domain.lane import Lane
 from agent.domain.lifecycle import ExecutionStatus
 from agent.node.catalogue import Kinds
 from agent.node.store import actions, events
@@ -131,14 +132,14 @@ def test_a_withdrawal_and_its_cursor_are_one_transaction(node: Node) -> None:
 
 
 def test_an_id_of_this_node_is_not_overwritten(node: Node) -> None:
-    node.ledger.accept(node.connection, make_definition(id="local"), NOW, parallel=False)
+    node.ledger.accept(node.connection, make_definition(id="local"), NOW, lane=Lane.EXCLUSIVE)
     applied = node.pull(core_definition("local", revision=99))
     assert "id_conflict" in applied.refused[0][1]
     assert actions.by_id(node.connection, "local").definition.revision == 1  # type: ignore[union-attr]
 
 
 def test_requests_are_served_once(node: Node) -> None:
-    node.ledger.accept(node.connection, make_definition(id="local"), NOW, parallel=False)
+    node.ledger.accept(node.connection, make_definition(id="local"), NOW, lane=Lane.EXCLUSIVE)
     asked = [
         Request(id="r1", type="cancel_local", action_id="local"),
         Request(id="r2", type="send_state"),
@@ -174,7 +175,7 @@ def test_due_actions_come_by_due_time_then_arrival_and_busy_apps_are_passed_over
     ):  # fmt: skip
         moment = after(due).isoformat()
         node.pull(core_definition(name, from_date=moment, app_names=apps), cursor=name)
-    free = {"parallel": False, "limit": 9}
+    free = {"lane": Lane.EXCLUSIVE, "limit": 9}
     found = actions.due(node.connection, NOW, busy_apps=[], **free)  # type: ignore[arg-type]
     assert [one.definition.id for one in found] == ["first", "b", "c"]
     found = actions.due(node.connection, NOW, busy_apps=["db", "x"], **free)  # type: ignore[arg-type]
@@ -245,3 +246,16 @@ def test_a_payload_that_its_fault_quotes_outgrows_no_event(node: Node) -> None:
     assert node.status("a") == ("WONT_START", "bad_payload")
     (told,) = node.events("transition")
     assert decode_execution(told["execution"]).error is not None
+
+
+def test_what_a_pull_ends_is_told_for_the_metrics(node: Node) -> None:
+    node.pull(core_definition("a1"), core_definition("a2"), cursor="e.1.m")
+    applied = node.pull(
+        core_definition("a1", revision=2, should_be_executed=False),
+        core_definition("a3", should_be_executed=False),
+        core_definition("a4", kind="none"),
+        cursor="e.2.m",
+    )
+    assert [(action.definition.id, action.reason) for action in applied.ended] == [
+        ("a1", "withdrawn"), ("a3", "withdrawn"), ("a4", "unknown_kind"),
+    ]  # fmt: skip

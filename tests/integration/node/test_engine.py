@@ -10,6 +10,7 @@ import pytest
 import structlog
 
 from agent.domain.ending import RunState
+from agent.domain.lane import Lane
 from agent.infra.clock import SystemClock, WallAlarm
 from agent.node import engine as engine_module
 from agent.node.engine import Engine
@@ -56,7 +57,7 @@ def test_a_start_without_an_answer_is_not_left_started_for_ever(
             clock=SystemClock(), alarm=WallAlarm, jitter=lambda: 0.0, parallel_max=1,
             log=structlog.get_logger(),
         )  # fmt: skip
-        await store.write(lambda c: ledger.accept(c, make_definition(), NOW, parallel=False))
+        await store.write(lambda c: ledger.accept(c, make_definition(), NOW, lane=Lane.EXCLUSIVE))
         engine.runner_ready = True
         turning = asyncio.ensure_future(engine.run())
         try:

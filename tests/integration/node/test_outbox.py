@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from agent.domain.lane import Lane
 from agent.domain.lifecycle import Reason
 from agent.domain.starting import unstart
 from agent.node.outbox import bound_outbox, count
@@ -47,10 +48,10 @@ def connection() -> sqlite3.Connection:
     """Twenty finished actions with two events each, five that wait; three events acknowledged."""
     database, ledger = open_memory(), make_ledger()
     for number in range(20):
-        action = ledger.accept(database, make_definition(id=f"a{number}"), NOW, parallel=False)
+        action = ledger.accept(database, make_definition(id=f"a{number}"), NOW, lane=Lane.EXCLUSIVE)
         ledger.move(database, action, unstart(action, Reason.MISSED, NOW))
     for number in range(5):
-        ledger.accept(database, make_definition(id=f"w{number}"), NOW, parallel=False)
+        ledger.accept(database, make_definition(id=f"w{number}"), NOW, lane=Lane.EXCLUSIVE)
     write_meta(database, acked_seq=3)
     return database
 

@@ -5,17 +5,29 @@ from __future__ import annotations
 import asyncio
 import sqlite3
 from collections.abc import Callable, Sequence
-from datetime import datetime
+from dataclasses import replace
+from datetime import datetime, timedelta
 from typing import TypeVar, cast
 
 import pytest
 import structlog
 
 from agent.domain.errors import Fault
+from agent.domain.lane import Lane
 from agent.domain.lifecycle import Reason
 from agent.domain.starting import unstart
+from agent.node import retention
 from agent.node.ports import Runner, RunnerAway
-from agent.node.retention import Retention, choose, prune, remove, remove_unattached
+from agent.node.retention import (
+    WITHOUT_BACKUP_DAYS,
+    Retention,
+    choose,
+    count_unsaved,
+    prune,
+    remove,
+    remove_unattached,
+    waits_for_backup,
+)
 from agent.node.store import actions, events
 from agent.node.store.meta import write_meta
 from agent.node.store.pages import PAGE_BYTES_MAX, Query, page
@@ -34,9 +46,11 @@ def connection() -> sqlite3.Connection:
     database, ledger = open_memory(), make_ledger()
     for number in range(10):
         moment = after(number * HOUR)
-        action = ledger.accept(database, make_definition(id=f"a{number}"), moment, parallel=False)
+        action = ledger.accept(
+            database, make_definition(id=f"a{number}"), moment, lane=Lane.EXCLUSIVE
+        )
         ledger.move(database, action, unstart(action, Reason.CANCELLED_ON_NODE, moment))
-    ledger.accept(database, make_definition(id="waits"), after(0), parallel=False)
+    ledger.accept(database, make_definition(id="waits"), after(0), lane=Lane.EXCLUSIVE)
     return database
 
 
@@ -104,7 +118,7 @@ def test_pages_of_large_actions_are_shorter_and_lose_none(connection: sqlite3.Co
     ledger = make_ledger(4)
     for number in range(60):
         large = make_definition(id=f"large{number}", payload={"x": "y" * 60_000})
-        ledger.accept(connection, large, after(0), parallel=False)
+        ledger.accept(connection, large, after(0), lane=Lane.EXCLUSIVE)
     found, cursor, sizes = [], None, []
     while True:
         one = page(connection, Query(limit=500, after=cursor))
@@ -166,6 +180,27 @@ class Files:
         self.forgotten += keys
 
 
+def test_a_great_clean_up_is_many_small_transactions(
+    connection: sqlite3.Connection, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(retention, "REMOVED_AT_ONCE", 3)
+    sizes: list[int] = []
+
+    class Counting(Inline):
+        async def write(self, operation: Callable[[sqlite3.Connection], T]) -> T:
+            before = len(ids(connection))
+            result = await super().write(operation)
+            sizes.append(before - len(ids(connection)))
+            return result
+
+    work = prune(
+        Counting(connection), cast("Runner", Files()), At(after(99 * HOUR)), keeping(100),
+        structlog.get_logger(),
+    )  # fmt: skip
+    assert asyncio.run(work) == 10
+    assert [size for size in sizes if size] == [3, 3, 3, 1]
+
+
 def test_rows_stay_while_the_runner_cannot_remove_their_files(
     connection: sqlite3.Connection,
 ) -> None:
@@ -185,6 +220,19 @@ def test_rows_stay_while_the_runner_cannot_remove_their_files(
     files.is_there = True
     assert prune_all() == 10
     assert files.forgotten == [(1, 1), (1, 2)]
+
+
+def test_what_could_not_be_removed_is_not_told_as_removed(connection: sqlite3.Connection) -> None:
+    connection.execute("UPDATE actions SET start_no = 1")
+    files = Files()
+    files.is_there = False
+    with structlog.testing.capture_logs() as told:
+        work = prune(
+            Inline(connection), cast("Runner", files), At(after(99 * HOUR)),
+            replace(waiting(0), keep_days=0), structlog.get_logger(),
+        )  # fmt: skip
+        asyncio.run(work)
+    assert told == [], "it says neither that it removed nor that no backup holds it"
 
 
 class Inline:
@@ -210,3 +258,30 @@ class At:
 
     def monotonic(self) -> float:
         return 0.0
+
+
+def waiting(number: int) -> Retention:
+    return Retention(keep_days=1, keep_finished=number, waits_for_backup=True)
+
+
+def test_what_no_backup_holds_stays(connection: sqlite3.Connection) -> None:
+    far = after(3 * HOUR)
+    assert choose(connection, far, waiting(9)) == []
+    assert waits_for_backup(connection, far + timedelta(days=1), waiting(9))
+    seq = events.newest_of(connection, 2)
+    assert seq is not None
+    write_meta(connection, backup_seq=seq)
+    assert [row for row, _ in choose(connection, far, waiting(9))] == [1, 2]
+    write_meta(connection, backup_seq=events.next_seq(connection))
+    assert not waits_for_backup(connection, far + timedelta(days=1), waiting(9))
+
+
+def test_without_any_backup_the_disk_is_bounded_all_the_same(
+    connection: sqlite3.Connection,
+) -> None:
+    """Ten have ended: beyond twice the number they go, and after another week in any case."""
+    chosen = choose(connection, after(0), waiting(4))
+    assert [row for row, _ in chosen] == [1, 2]
+    assert count_unsaved(connection, chosen, waiting(4)) == 2
+    week = after(3 * HOUR) + timedelta(days=WITHOUT_BACKUP_DAYS)
+    assert len(choose(connection, week, waiting(100))) == 3

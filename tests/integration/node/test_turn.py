@@ -10,6 +10,7 @@ import pytest
 from agent.domain.action import Action, Transition
 from agent.domain.ending import RunState
 from agent.domain.errors import IllegalTransition
+from agent.domain.lane import Lane
 from agent.domain.lifecycle import ExecutionStatus
 from agent.domain.manifest import agree_terms
 from agent.domain.starting import Slots
@@ -49,9 +50,9 @@ def turn(
 
 
 def accept(connection: sqlite3.Connection, name: str, **fields: Any) -> Action:
-    parallel = fields.pop("parallel", True)
+    lane = fields.pop("lane", Lane.PARALLEL)
     definition = make_definition(id=name, **fields)
-    return make_ledger(len(name)).accept(connection, definition, NOW, parallel=parallel)
+    return make_ledger(len(name)).accept(connection, definition, NOW, lane=lane)
 
 
 def status(connection: sqlite3.Connection, name: str) -> str:
@@ -61,8 +62,8 @@ def status(connection: sqlite3.Connection, name: str) -> str:
 
 
 def test_endings_free_places_within_the_same_turn(connection: sqlite3.Connection) -> None:
-    accept(connection, "one", parallel=False)
-    accept(connection, "two", parallel=False)
+    accept(connection, "one", lane=Lane.EXCLUSIVE)
+    accept(connection, "two", lane=Lane.EXCLUSIVE)
     first = turn(connection)
     assert [action.definition.id for action in first.started] == ["one"]
     ended = Ended(key=run_key(first.started[0]), state=RunState.EXITED, record=make_record())

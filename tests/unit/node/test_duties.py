@@ -85,6 +85,17 @@ def test_tidying_has_its_hours() -> None:
     in_a_frozen_world(scenario)
 
 
+def test_it_may_be_asked_to_tidy_out_of_turn() -> None:
+    """At the start the runner is not there yet, and nothing is forgotten without it."""
+
+    async def scenario(box: Box) -> None:
+        box.duties.tidy_now()
+        await box.pass_time(timedelta(0))
+        assert box.done == ["tidy"]
+
+    in_a_frozen_world(scenario)
+
+
 def test_what_was_missed_in_a_long_sleep_is_done_once() -> None:
     async def scenario(box: Box) -> None:
         await box.pass_time(timedelta(days=10))

@@ -37,7 +37,7 @@ def own_runner(state_dir: Path) -> OwnRunner:
     """Its socket is in no directory, so it ends at once and says so."""
     return OwnRunner(
         state_dir=state_dir, scripts_dir=state_dir, socket_path=state_dir / "no" / "runner.sock",
-        parallel_max=1,
+        parallel_max=1, output_bytes_max=1 << 30,
     )  # fmt: skip
 
 

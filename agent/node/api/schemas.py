@@ -1,0 +1,228 @@
+"""The shapes of the local API as JSON Schema (2020-12), by name: the components of its OpenAPI.
+
+Answers are open: a member that a later version adds is no fault of its reader. An integration test
+holds every schema against what a running daemon answers.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from agent.domain.definition import ApprovalState, OnRestart, Owner, Requester, RiskLevel
+from agent.domain.lane import Lane
+from agent.domain.lifecycle import ExecutionStatus
+from agent.domain.phase import Phase
+from agent.domain.schedule.spec import CatchUpMode, CountFrom, Overlap
+from agent.node.doctor.check import State
+
+Schema = dict[str, Any]
+
+TEXT: Schema = {"type": "string"}
+FLAG: Schema = {"type": "boolean"}
+WHOLE: Schema = {"type": "integer"}
+NUMBER: Schema = {"type": "number"}
+OBJECT: Schema = {"type": "object"}
+INSTANT: Schema = {"type": "string", "format": "date-time"}
+ID: Schema = {"type": "string", "pattern": "^[A-Za-z0-9][A-Za-z0-9._:@-]{0,127}$"}
+KIND: Schema = {"type": "string", "pattern": "^[a-z0-9][a-z0-9_.-]{0,63}$"}
+LABELS: Schema = {"type": "object", "additionalProperties": TEXT}
+
+
+def ref(name: str) -> Schema:
+    """A schema of this file."""
+    return {"$ref": f"#/components/schemas/{name}"}
+
+
+def words(values: Any) -> Schema:
+    """One of the words of an enumeration."""
+    return {"type": "string", "enum": [str(value.value) for value in values]}
+
+
+def maybe(schema: Schema) -> Schema:
+    """That, or null."""
+    return {"anyOf": [schema, {"type": "null"}]}
+
+
+def many(schema: Schema) -> Schema:
+    """A list of these."""
+    return {"type": "array", "items": schema}
+
+
+def shape(members: Mapping[str, Schema], *optional: str, all_of: str | None = None) -> Schema:
+    """An object that has these members; those named in `optional` may be missing."""
+    required = [name for name in members if name not in optional]
+    found: Schema = {"type": "object", "properties": dict(members), "required": required}
+    return found if all_of is None else {"allOf": [ref(all_of), found]}
+
+
+_RETRY = {"max_attempts": WHOLE, "delay_s": NUMBER, "backoff": NUMBER, "max_delay_s": NUMBER}
+_APPROVAL = {
+    "state": words(ApprovalState), "by": TEXT, "at": INSTANT, "reason": TEXT,
+    "expires_at": INSTANT, "digest": TEXT,
+}  # fmt: skip
+_SCHEDULE = {
+    "cron": TEXT, "every": TEXT, "at": TEXT, "date": INSTANT, "after": TEXT, "timezone": TEXT,
+    "duration_s": NUMBER, "jitter_s": NUMBER, "delay_s": NUMBER, "ends_at": INSTANT,
+    "max_runs": WHOLE, "overlap": words(Overlap), "count_from": words(CountFrom),
+    "catch_up": {
+        "anyOf": [
+            words(CatchUpMode),
+            shape({"mode": words(CatchUpMode), "max_age_s": NUMBER, "max_count": WHOLE}),
+        ]
+    },
+}  # fmt: skip
+_DEFINITION = {
+    "id": ID, "kind": KIND, "owner": words(Owner), "revision": WHOLE, "payload": OBJECT,
+    "metadata": OBJECT, "labels": LABELS, "from_date": INSTANT, "to_date": INSTANT,
+    "should_be_executed": FLAG, "app_names": many(TEXT), "timeout_s": NUMBER, "grace_s": NUMBER,
+    "retry": ref("Retry"), "on_restart": words(OnRestart), "start_deadline_s": NUMBER,
+    "dry_run": FLAG, "requester": words(Requester), "approval": ref("Approval"),
+    "created_at": {"type": ["string", "number"]}, "proposed_by": TEXT, "correlation_id": TEXT,
+    "node": TEXT, "service": TEXT, "risk_level": words(RiskLevel), "confidence": NUMBER,
+    "approval_required": FLAG, "autonomous_eligible": FLAG,
+    "rollback_reference": {"type": ["string", "object"]}, "retry_of": ID,
+    "schedule": {"anyOf": [ref("Schedule"), TEXT]}, "recurring_id": ID, "nominal_at": INSTANT,
+    "requires": many(TEXT),
+}  # fmt: skip
+_EXECUTION = {
+    "execution_status": words(ExecutionStatus), "reason": maybe(TEXT), "attempt": WHOLE,
+    "started_at": maybe(INSTANT), "ended_at": maybe(INSTANT), "exit_code": maybe(WHOLE),
+    "signal": maybe(WHOLE), "error": maybe(TEXT), "verdict": maybe(TEXT),
+    "output": maybe(OBJECT), "missed": maybe(OBJECT),
+}  # fmt: skip
+_STANDING = {
+    "phase": words(Phase), "accepted_at": INSTANT, "due_at": maybe(INSTANT), "parallel": FLAG,
+    "lane": {"type": "string", "enum": [lane.word for lane in Lane]}, "stopping": maybe(TEXT),
+    "progress": maybe(shape({"percent": maybe(NUMBER), "message": maybe(TEXT)})),
+    "parked": maybe(TEXT),
+}  # fmt: skip
+_SUMMARY = {
+    "id": ID, "kind": KIND, "phase": words(Phase), "execution_status": words(ExecutionStatus),
+    "reason": maybe(TEXT), "attempt": WHOLE, "owner": maybe(words(Owner)),
+    "due_at": maybe(INSTANT), "from_date": maybe(INSTANT), "to_date": maybe(INSTANT),
+    "started_at": maybe(INSTANT), "ended_at": maybe(INSTANT), "exit_code": maybe(WHOLE),
+    "error": maybe(TEXT), "accepted_at": INSTANT, "labels": LABELS, "recurring_id": maybe(ID),
+}  # fmt: skip
+_EVENT = {"seq": WHOLE, "mark": TEXT, "type": TEXT, "at": INSTANT}
+_BRAKE = {
+    "id": WHOLE, "kind": maybe(KIND), "labels": LABELS, "reason": TEXT, "by": TEXT,
+    "created_at": INSTANT, "expires_at": maybe(INSTANT),
+}  # fmt: skip
+_PAUSE = {
+    "paused": FLAG, "pause_reason": maybe(TEXT), "paused_by": maybe(TEXT),
+    "paused_at": maybe(INSTANT), "draining": FLAG,
+}  # fmt: skip
+_RUNNING = shape({"id": ID, "kind": KIND, "attempt": WHOLE})
+_RECURRING = {
+    "id": ID, "kind": KIND, "schedule": ref("Schedule"),
+    "state": {"type": "string", "enum": ["active", "paused", "ended"]}, "paused": maybe(TEXT),
+    "next_at": maybe(INSTANT), "next_nominal_at": maybe(INSTANT),
+    "last_nominal_at": maybe(INSTANT), "run_count": WHOLE, "ended_at": maybe(INSTANT),
+    "ended_reason": maybe(TEXT), "zone": TEXT, "offset_s": NUMBER, "latest": many(OBJECT),
+}  # fmt: skip
+_FIRE = {
+    "id": ID, "kind": KIND, "nominal_at": maybe(INSTANT), "starts_at": INSTANT,
+    "ends_at": maybe(INSTANT), "notes": many(TEXT),
+}  # fmt: skip
+_CORE = {
+    "url": maybe(TEXT), "enrolled": FLAG, "connected": FLAG, "last_pull_at": maybe(INSTANT),
+    "outbox": WHOLE, "fenced": FLAG, "polling": FLAG, "problem": maybe(TEXT),
+}  # fmt: skip
+_STATUS = {
+    "agent_id": TEXT, "seq": WHOLE, "daemon": TEXT, "version": TEXT, "pid": maybe(WHOLE),
+    "started_at": maybe(INSTANT), "uptime_s": maybe(NUMBER),
+    "counts": {"type": "object", "additionalProperties": WHOLE}, "queued": WHOLE,
+    "next_due_at": maybe(INSTANT), "recurring": OBJECT, "paused": FLAG,
+    "brakes": many(ref("Brake")),
+    "refused_definitions": WHOLE, "running": many(_RUNNING), "store_problem": maybe(TEXT),
+    "core": shape(_CORE),
+    "runner": shape(
+        {
+            "connected": FLAG, "pid": maybe(WHOLE), "version": maybe(TEXT), "problem": maybe(TEXT),
+            "scripts_dir": maybe(TEXT), "containment": maybe(TEXT), "controllers": many(TEXT),
+            "survivors": WHOLE,
+        }
+    ),
+}  # fmt: skip
+_KIND = {
+    "kind": KIND, "description": TEXT, "risk_level": maybe(words(RiskLevel)), "mode": TEXT,
+    "parallel": FLAG, "timeout_s": maybe(NUMBER), "grace_s": maybe(NUMBER),
+    "on_restart": words(OnRestart), "dry_run": FLAG, "payload_schema": maybe(OBJECT),
+    "rollback": maybe(TEXT), "user": maybe(TEXT), "limits": OBJECT,
+    "path": TEXT, "digest": TEXT, "faults": many(TEXT),
+}  # fmt: skip
+_DECISION = {"at": maybe(INSTANT), "what": TEXT, "reason": maybe(TEXT), "evidence": OBJECT}
+
+SCHEMAS: Mapping[str, Schema] = {
+    "Error": shape(
+        {
+            "error": TEXT, "message": TEXT,
+            "faults": many(shape({"path": TEXT, "message": TEXT})),
+            "expected": WHOLE, "acked": WHOLE,
+        },
+        "faults", "expected", "acked",
+    ),
+    "Retry": shape(_RETRY, *_RETRY),
+    "Approval": shape(_APPROVAL, *(name for name in _APPROVAL if name != "state")),
+    "Schedule": shape(_SCHEDULE, *_SCHEDULE),
+    "NewDefinition": shape(_DEFINITION, *(name for name in _DEFINITION if name != "kind")),
+    "Definition": shape(
+        _DEFINITION, *(name for name in _DEFINITION if name not in ("id", "kind", "owner"))
+    ),
+    "Action": shape(_EXECUTION | _STANDING, "parked", all_of="Definition"),
+    "Summary": shape(_SUMMARY),
+    "Actions": shape({"actions": many(ref("Summary")), "next": maybe(TEXT)}),
+    "Event": shape(_EVENT),
+    "History": shape({"id": ID, "events": many(ref("Event"))}),
+    "Why": shape(
+        {
+            "id": ID, "phase": TEXT, "answer": TEXT, "now": maybe(OBJECT),
+            "decisions": many(shape(_DECISION)),
+        }
+    ),
+    "Events": shape({"events": many(ref("Event")), "after": WHOLE, "agent_epoch": TEXT}),
+    "State": shape(
+        {
+            "agent_id": TEXT, "agent_epoch": TEXT, "seq": WHOLE, "actions": many(ref("Action")),
+            "next": maybe(TEXT),
+        }
+    ),
+    "Status": shape(_STATUS),
+    "Kinds": shape({"kinds": many(shape(_KIND)), "faults": many(TEXT)}),
+    "Sync": shape({"definitions": WHOLE, "requests": WHOLE}),
+    "Doctor": shape(
+        {
+            "checks": many(
+                shape(
+                    {"name": TEXT, "state": words(State), "found": TEXT, "advice": maybe(TEXT)}
+                )
+            )
+        }
+    ),
+    "Brake": shape(_BRAKE),
+    "Brakes": shape({"brakes": many(ref("Brake"))}),
+    "NewBrake": shape(
+        {"kind": KIND, "labels": LABELS, "for_s": NUMBER, "until": INSTANT, "reason": TEXT},
+        "kind", "labels", "for_s", "until",
+    ),
+    "Pause": shape({**_PAUSE, "running": many(_RUNNING)}),
+    "Drain": shape({**_PAUSE, "running": many(_RUNNING), "drained": FLAG}),
+    "Recurring": shape(_RECURRING),
+    "RecurringPage": shape({"recurring": many(ref("Recurring")), "next": maybe(TEXT)}),
+    "Accepted": {"anyOf": [ref("Recurring"), ref("Action")]},
+    "Backfill": shape({"created": many(ID)}),
+    "Forecast": shape(
+        {
+            "from": INSTANT, "until": INSTANT, "zone": TEXT, "paused": FLAG,
+            "fires": many(shape(_FIRE)), "truncated": FLAG,
+        }
+    ),
+    "Health": shape({"ok": FLAG}),
+    "Nothing": {"type": "object", "maxProperties": 0},
+    "Reason": shape({"reason": TEXT}, "reason"),
+    "DrainRequest": shape({"reason": TEXT, "wait_s": NUMBER}, "reason", "wait_s"),
+    "RetryRequest": shape({"approval": ref("Approval")}, "approval"),
+    "BackfillRequest": shape({"from": INSTANT, "to": INSTANT}),
+    "OpenApi": shape({"openapi": TEXT, "info": OBJECT, "paths": OBJECT, "components": OBJECT}),
+}  # fmt: skip

@@ -1,0 +1,1 @@
+"""`GET /v1/doctor`: the invariants of the live state, each measured, judged and explained."""

@@ -13,7 +13,7 @@ from sqlalchemy import insert, select
 from sqlalchemy.engine import Connection
 
 from agent.core import journal
-from agent.core.nodes.incoming import definition_text
+from agent.core.nodes.incoming import definition_text, shown_from
 from agent.core.nodes.stream import enqueue_definition
 from agent.core.occasion import Occasion
 from agent.core.store.schema import actions, agents
@@ -27,6 +27,8 @@ _OURS: Mapping[str, str] = {
     "owner": "what is dispatched belongs to the core; leave it out",
     "revision": "the core counts revisions; leave it out",
     "requester": "the core records through which door an action came; leave it out",
+    "recurring_id": "occurrences are made by the node; leave it out",
+    "nominal_at": "occurrences are made by the node; leave it out",
     "approval": "approvals are recorded by the core, not sent with a dispatch",
 }
 
@@ -67,7 +69,9 @@ def _without_nulls(document: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def outcome_of(definition: Definition, occasion: Occasion) -> dict[str, Any]:
-    """Seed 003's answer."""
+    """Seed 003's answer. When a recurring action is first due is for its node to say."""
+    if definition.schedule is not None:
+        return {"outcome": "scheduled", "action_id": definition.id, "scheduled_for": None}
     if definition.from_date is not None and definition.from_date > occasion.now:
         return {
             "outcome": "scheduled",
@@ -105,7 +109,7 @@ def store(connection: Connection, occasion: Occasion, definition: Definition, by
         "kind": definition.kind,
         "revision": definition.revision,
         "definition": definition_text(definition),
-        "from_date": definition.from_date,
+        "from_date": shown_from(definition),
         "wanted": True,
         "status": ExecutionStatus.NULL.value,
     }

@@ -25,6 +25,7 @@ NO_EXECUTION: Mapping[str, Any] = {
     "error": None,
     "verdict": None,
     "output": None,
+    "missed": None,
 }
 _LEFT_OUT_OF_LISTS = ("payload", "metadata", "output", "rollback_reference")
 

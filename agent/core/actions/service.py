@@ -52,6 +52,8 @@ class Dispatch:
         with self._wakeups.subscribed(action_topic(definition.id)) as waiter:
             await self._store.write(lambda c: dispatching.store(c, occasion, definition, by))
             self._wakeups.notify([agent_topic(definition.node), EVENTS])
+            if definition.schedule is not None:
+                return outcome  # it has no end of its own to wait for
             until = asyncio.get_running_loop().time() + min(wait_s, WAIT_S_MAX)
             ref = ActionRef(id=definition.id, node=definition.node, owner=definition.owner.value)
             while await waiter.wait_until(until):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from email.utils import format_datetime
 from typing import Any
 
 from starlette.requests import Request
@@ -26,7 +27,6 @@ from agent.wire.messages import (
 )
 
 ENROLL_BYTES_MAX = 16 * 1024  # whoever sends it has shown nothing yet: it must not cost much
-_HEADERS = {PROTOCOL_HEADER: str(PROTOCOL)}
 
 
 class NodeRoutes:
@@ -61,7 +61,7 @@ class NodeRoutes:
             )
             raise
         self._log.info(log_events.ENROLLED, node=enrolled.agent_id, version=message.version[:64])
-        return answer(enrolled, headers=_HEADERS)
+        return answer(enrolled, headers=self._headers())
 
     async def pull(self, request: Request) -> Response:
         """Long poll."""
@@ -77,7 +77,7 @@ class NodeRoutes:
         except Fenced:
             self._log.warning(log_events.NODE_FENCED, node=agent_id, instance=instance)
             raise
-        return answer(found, headers=_HEADERS)
+        return answer(found, headers=self._headers())
 
     async def push_events(self, request: Request) -> Response:
         """Events in, how far they are durable out."""
@@ -90,19 +90,25 @@ class NodeRoutes:
                 log_events.EVENTS_REFUSED, node=agent_id, code=error.code, error=str(error)
             )
             raise
-        return answer(ack, headers=_HEADERS)
+        return answer(ack, headers=self._headers())
 
     async def put_node(self, request: Request) -> Response:
         """What the node is."""
         agent_id, instance = await self._caller(request)
         await self._protocol.put_node(agent_id, instance, await read_message(request, NodeReport))
-        return answer({}, headers=_HEADERS)
+        return answer({}, headers=self._headers())
 
     async def put_state(self, request: Request) -> Response:
         """A part of everything the node has."""
         agent_id, instance = await self._caller(request)
         push = await read_message(request, StatePush)
-        return answer(await self._protocol.put_state(agent_id, instance, push), headers=_HEADERS)
+        accepted = await self._protocol.put_state(agent_id, instance, push)
+        return answer(accepted, headers=self._headers())
+
+    def _headers(self) -> dict[str, str]:
+        """With the date (RFC 9110): a node that doubts its own clock asks ours."""
+        date = format_datetime(self._protocol.now(), usegmt=True)
+        return {PROTOCOL_HEADER: str(PROTOCOL), "Date": date}
 
     async def _caller(self, request: Request) -> tuple[str, str]:
         """Which node, which start of it. Raises `Refused`; nothing of the body was read."""

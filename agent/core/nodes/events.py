@@ -215,8 +215,11 @@ def _apply(
             record = record or records.add(event.action_id, Owner.NODE, occasion.now)
             was_lost = _transition(record, agent, event)
         case messages.LOCAL_DEFINITION:
-            record = records.owned(event.action_id, Owner.NODE)
-            record = record or records.add(event.action_id, Owner.NODE, occasion.now)
+            definition = event.values["definition"]
+            record = records.owned(event.action_id, definition.owner)
+            if definition.owner is Owner.CORE and definition.schedule is not None:
+                return None  # how a recurring action of the core's stands: kept as the event it is
+            record = record or records.add(event.action_id, definition.owner, occasion.now)
             was_lost = _local_definition(record, agent, event)
         case messages.DEFINITION_APPLIED:
             record = records.owned(event.action_id, Owner.CORE)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Any
 
 from agent.domain.definition import Definition, Owner
@@ -54,8 +54,13 @@ class Unplaceable(Exception):
 
 
 def _definition(value: Any) -> Definition:
+    """What the node itself defined: its own, and the occurrences of whatever has a schedule.
+
+    Of a recurring action of the core's it tells how that stands; the definition is the core's.
+    """
     definition = decode_definition(value, owner=Owner.NODE.value)
-    if definition.owner is not Owner.NODE:
+    made_here = definition.recurring_id is not None or definition.schedule is not None
+    if definition.owner is not Owner.NODE and not made_here:
         raise ValueError("owner must be 'node': the core knows its own definitions")
     return definition
 
@@ -71,6 +76,8 @@ def _fault_list(value: Any) -> list[Any]:
     return value[:50]
 
 
+_MADE = ("recurring_id", "schedule")
+_NEVER = datetime(9999, 1, 1, tzinfo=UTC)
 _EVIDENCE_BYTES_MAX = 16 * 1024
 _execution: Reader = decode_execution
 _BODIES: Mapping[str, Mapping[str, Field]] = {
@@ -88,6 +95,7 @@ _BODIES: Mapping[str, Mapping[str, Field]] = {
         "action_id": Field(f.action_id, required=True),
         "definition": Field(_definition, required=True),
         "execution": Field(_execution, required=True),
+        "recurring": Field(f.json_object(_EVIDENCE_BYTES_MAX)),
     },
     DEFINITION_APPLIED: {
         "action_id": Field(f.action_id, required=True),
@@ -207,7 +215,7 @@ def read_state_item(raw: Any) -> StateItem:
         raise InvalidDocument([Fault("", f"an action is an object, not {shown(raw)}")])
     values, faults = read_fields(raw, _ITEM)
     definition = None
-    if values.get("owner") is Owner.NODE and raw.get("definition") is not None:
+    if _is_the_nodes(values.get("owner"), raw.get("definition")):
         found, more = read_fields(raw, {"definition": Field(_definition)})
         faults += more
         definition = found.get("definition")
@@ -216,6 +224,19 @@ def read_state_item(raw: Any) -> StateItem:
     if faults:
         raise InvalidDocument(faults)
     return StateItem(definition=definition, **values)
+
+
+def _is_the_nodes(owner: Owner | None, definition: Any) -> bool:
+    """Whether the definition in a state may be news to the core: other ones of its own are not."""
+    if definition is None:
+        return False
+    made = isinstance(definition, dict) and any(definition.get(name) is not None for name in _MADE)
+    return owner is Owner.NODE or made
+
+
+def shown_from(definition: Definition) -> datetime | None:
+    """Up to when its phase is SCHEDULED: of a recurring action for ever, its occurrences run."""
+    return _NEVER if definition.schedule is not None else definition.from_date
 
 
 def definition_text(definition: Definition) -> str:

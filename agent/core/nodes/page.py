@@ -206,6 +206,7 @@ def _standing_actions(agent_id: str, after_row: int) -> Any:
             actions.c.status.in_([null, started]),
             actions.c.owner == Owner.CORE.value,
             actions.c.definition.is_not(None),
+            actions.c.delivered_seq.is_not(None),  # not an occurrence, which the node makes itself
             or_(
                 actions.c.wanted.is_(False),
                 and_(actions.c.status == null, actions.c.lost_at.is_(None)),

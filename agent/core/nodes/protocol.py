@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Iterable
+from datetime import datetime
 from typing import TypeVar
 
 from sqlalchemy import update
@@ -128,6 +129,10 @@ class NodeProtocol:
         )
         self._notify_actions(receipt.touched)
         return StateAccepted(faults=plain_faults(tuple(receipt.faults[:50])))
+
+    def now(self) -> datetime:
+        """The core's wall clock."""
+        return self._clock.now()
 
     async def put_node(self, agent_id: str, instance: str, report: NodeReport) -> None:
         """Keep what the node says of itself. Raises `Fenced`."""

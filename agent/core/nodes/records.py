@@ -15,7 +15,7 @@ import msgspec
 from sqlalchemy import bindparam, insert, select, update
 from sqlalchemy.engine import Connection
 
-from agent.core.nodes.incoming import definition_text
+from agent.core.nodes.incoming import definition_text, shown_from
 from agent.core.store.schema import actions
 from agent.domain.definition import Definition, Owner
 from agent.domain.instants import maybe_format
@@ -61,7 +61,7 @@ class ActionRecord:
         self.kind = definition.kind
         self.revision = definition.revision
         self.definition = definition_text(definition)
-        self.from_date = definition.from_date
+        self.from_date = shown_from(definition)
         self.wanted = definition.should_be_executed
         self.changed = True
 
@@ -194,5 +194,6 @@ def execution_text(execution: Execution) -> str:
             "error": execution.error,
             "verdict": execution.verdict,
             "output": execution.output,
+            "missed": execution.missed,
         }
     )

@@ -90,6 +90,7 @@ def _get(connection: Connection, agent_id: str, now: datetime) -> dict[str, Any]
         "catalogue": report.get("catalogue", []),
         "clock": report.get("clock", {}),
         "brakes": report.get("brakes", []),
+        "pause": report.get("pause"),
         "progress": report.get("progress", []),
         "event_seq": row.event_seq,
     }

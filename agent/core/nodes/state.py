@@ -24,7 +24,7 @@ from agent.core.nodes.stream import mark_at
 from agent.core.occasion import Occasion
 from agent.core.store.port import AnyRow
 from agent.core.store.schema import actions, agents, events
-from agent.domain.definition import Owner
+from agent.domain.definition import Definition, Owner
 from agent.domain.errors import Fault, InvalidDocument, Refused
 from agent.domain.lifecycle import ExecutionStatus
 from agent.wire.messages import (
@@ -199,7 +199,7 @@ def _apply_item(
     if record.lost_at is not None:
         record.lost_at = record.lost_reason = None
         notes.append(journal.row_of(occasion, agent_id, journal.FOUND, record.id))
-    if item.definition is not None and (is_new or item.revision >= record.revision):
+    if item.definition is not None and _is_news(item, item.definition, record, is_new=is_new):
         record.define(item.definition)
     if as_of_seq < record.status_seq:
         return notes  # an event that is newer than this state was here first
@@ -217,6 +217,15 @@ def _apply_item(
         }
         notes.append(journal.row_of(occasion, agent_id, journal.CORRECTED, record.id, body))
     return notes
+
+
+def _is_news(
+    item: StateItem, definition: Definition, record: ActionRecord, *, is_new: bool
+) -> bool:
+    """A recurring action of the core's own is, if the core was put back to before it."""
+    if item.owner is Owner.CORE and definition.schedule is not None:
+        return record.definition is None
+    return is_new or item.revision >= record.revision
 
 
 def _record_of(records: Records, occasion: Occasion, item: StateItem) -> tuple[ActionRecord, bool]:
@@ -255,6 +264,7 @@ def _mark_lost(
                     or_(
                         actions.c.owner == Owner.NODE.value,
                         actions.c.status == ExecutionStatus.STARTED.value,
+                        actions.c.delivered_seq.is_(None),  # an occurrence, which it made itself
                     ),
                     actions.c.status_seq <= push.as_of_seq,
                 ),

@@ -180,6 +180,7 @@ def test_agents_are_listed_and_shown(shared_core: CoreProcess) -> None:
         (["dispatch", "sleep", "--node", "n", "--payload", '"\udcff"'], 2, "not UTF-8"),
         (["dispatch", "sleep", "--node", "n\udcff"], 2, "not UTF-8"),
         (["show", "\udcff"], 2, "not UTF-8"),
+        (["dispatch", "sleep", "--node", "a", "--node", "b"], 2, "one node per dispatch"),
         (["show", "--", "-x"], 4, "no action"),
         (["dispatch", "sleep", "--node", "nobody", "--at", "+10m", "--until", "+1h"], 4, "no node"),
         (["dispatch", "sleep", "--node", "n", "--at", "2026-01-01"], 2, "RFC 3339"),
@@ -251,15 +252,6 @@ def test_failures_are_documents_too(shared_core: CoreProcess) -> None:
     found = corectl(shared_core, "show", "nothing", "--json")
     assert found.returncode == 4
     assert document(found)["error"] == "not_found"
-
-
-def test_it_starts_at_once(shared_core: CoreProcess) -> None:
-    spans = []
-    for _ in range(5):
-        began = time.monotonic()
-        corectl(shared_core, "agents", "--json")
-        spans.append(time.monotonic() - began)
-    assert min(spans) < 0.3, "aimed at 0.15 s on an idle machine"
 
 
 def test_it_imports_neither_half_nor_what_is_slow() -> None:

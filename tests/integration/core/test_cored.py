@@ -322,6 +322,7 @@ def test_another_version_of_the_protocol_is_refused(shared_core: CoreProcess) ->
     assert (answer.status_code, answer.json()["error"]) == (400, "unsupported_protocol")
 
 
+@pytest.mark.alone
 def test_an_idle_core_with_an_open_poll_sleeps(core: CoreProcess) -> None:
     async def play() -> int:
         async with OverHttp.to(core) as backend:

@@ -9,14 +9,16 @@ from importlib import import_module
 
 import click
 
+from agent.cli.usage import TellingGroup
 from agent.version import VERSION
 
 COMMANDS = (
-    "status", "list", "show", "run", "cancel", "logs", "history", "kinds", "sync", "completion",
+    "status", "list", "show", "why", "history", "logs", "run", "cancel", "retry", "recurring",
+    "forecast", "pause", "resume", "drain", "brake", "kinds", "doctor", "sync", "completion",
 )  # fmt: skip
 
 
-class LazyGroup(click.Group):
+class LazyGroup(TellingGroup):
     """Finds a subcommand as `agent.cli.node_commands.NAME:command`, at first use."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:
@@ -49,8 +51,8 @@ class LazyGroup(click.Group):
 def main(state_dir: str | None, as_json: bool) -> None:
     """Ask this node's agentd what it does, and tell it what to do.
 
-    Exit codes: 0 done, 1 the action failed (run --wait), 2 usage, 3 agentd cannot be reached,
-    4 not found, 5 refused.
+    Exit codes: 0 done, 1 the action failed (--wait) or a check did (doctor), 2 usage, 3 agentd
+    cannot be reached (sync: or the core), 4 not found, 5 refused.
     """
 
 

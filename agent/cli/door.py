@@ -27,7 +27,7 @@ SOCKET_FILE = "agent.sock"
 ANSWER_S_MAX = 10.0
 STARTING_S_MAX = 2.0  # from the lock to the socket a start takes a fraction of this
 LOOK_AGAIN_S = 0.05
-READ_ONLY_HINT = "status, list, show and history also answer while it is down"
+READ_ONLY_HINT = "status, list, recurring list, show, history and why also answer while it is down"
 
 T = TypeVar("T")
 
@@ -68,6 +68,10 @@ class Node:
                 return found
             time.sleep(LOOK_AGAIN_S)
         return self._request(request)
+
+    def answers(self) -> bool:
+        """Whether somebody accepts on the socket; nothing is read, no lock is touched."""
+        return self._dial() is None
 
     def tell_if_down(self) -> None:
         """For people: whose word this is."""

@@ -10,6 +10,7 @@ import click
 
 from agent.cli.api_client import ApiRefused, Unreachable
 from agent.cli.exits import NOT_FOUND, REFUSED, UNREACHABLE, Failure, told_to_the_shell
+from agent.cli.usage import TellingGroup
 from agent.wire import strict_json
 
 HINT = (
@@ -68,7 +69,7 @@ class Command(click.Command):
         raise failure
 
 
-class Group(click.Group):
+class Group(TellingGroup):
     """A group of such commands."""
 
     command_class = Command

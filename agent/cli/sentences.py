@@ -25,7 +25,7 @@ _ENDED: Mapping[str, str] = {
     "dry_run_unsupported": "Its kind has no dry run, and it was not run for real",
     "exit_zero": "It ran and exited 0",
     "exit_nonzero": "It ran and exited {exit_code}",
-    "signalled": "It was ended by signal {signal}, which agentd did not send",
+    "signalled": "It was ended by signal {signal} (not sent by agentd)",
     "timeout": "It was stopped because its timeout passed",
     "spawn_failed": "It could not be started",
     "interrupted": "It was interrupted, and how it ended cannot be known",
@@ -38,6 +38,8 @@ _WAITING: Mapping[str, str] = {
     "hold_restart": "it ended early and is started again",
     "never_started": "the last start is known never to have happened",
 }
+_NEVER_RAN = frozenset({"unknown_kind", "spawn_failed", "dry_run_unsupported", "bad_payload"})
+"""Reasons of an attempt that no script saw: how long it took would say nothing."""
 _VERDICTS: Mapping[str, str] = {
     "finished_while_away": "it ended while agentd was away, and the runner kept the result",
     "adopted": "agentd was restarted meanwhile and took it over as it ran",
@@ -65,9 +67,20 @@ def _ended(action: Mapping[str, Any]) -> str:
         template = "It was cancelled on this node while it ran, and stopped"
     elif reason == "window_closed" and action["execution_status"] == "FINISHED":
         template = "It was kept running until its window closed"
+    elif action.get("missed"):
+        template = _missed(action["missed"])
     told = reason if template is None else template.format_map(_Blank(action))
     seconds = duration(action.get("started_at"), action.get("ended_at"))
-    return told if seconds is None else f"{told} after {span(seconds)}"
+    return told if seconds is None or reason in _NEVER_RAN else f"{told} after {span(seconds)}"
+
+
+def _missed(missed: Mapping[str, Any]) -> str:
+    """One row may stand for a whole storm of instants."""
+    count = missed["count"]
+    if count == 1:
+        return "Its instant passed without a start"
+    at_least = "" if missed.get("counted_all", True) else "at least "
+    return f"It stands for {at_least}{count} instants that passed without a start"
 
 
 def _running(action: Mapping[str, Any], now: datetime) -> str:

@@ -65,7 +65,7 @@ def _actions_table(listed: list[dict[str, Any]]) -> str:
 def _when(one: dict[str, Any], moment: Any) -> str:
     """The instant that says most about the phase."""
     if one["phase"] == "SCHEDULED":
-        return relative(one["from_date"], moment)
+        return relative(one.get("from_date"), moment)  # a recurring action has none
     return relative(one["ended_at"] or one["started_at"] or one["created_at"], moment)
 
 

@@ -22,7 +22,9 @@ AWAY_AGAIN_S = 0.2
 
 @click.command("dispatch", cls=Command)
 @click.argument("kind")
-@click.option("--node", required=True, help="The node that is to run it.")
+@click.option(
+    "--node", "nodes", required=True, multiple=True, help="The node that is to run it; one."
+)
 @click.option("--payload", help="JSON, @file, or @- for standard input.")
 @click.option("--metadata", help="JSON, @file, or @-: stored, shown, given to the script.")
 @click.option("--at", help="Not before this date, as 2026-01-15T12:00:00Z or +10m.")
@@ -32,7 +34,10 @@ AWAY_AGAIN_S = 0.2
 @click.option("--id", "action_id", help="An id of your own; a repeated one is refused.")
 @click.option("--timeout", help="Stopped after this time, as 30s.")
 @click.option("--correlation-id", help="Shown and filterable everywhere.")
-@click.option("--dry-run", is_flag=True, help="Check everything, change nothing.")
+@click.option(
+    "--dry-run", is_flag=True,
+    help="Only check: nothing is stored or sent. (A kind's own dry run: agentctl run --dry-run.)",
+)  # fmt: skip
 @click.option("--wait", is_flag=True, help="Until it has ended; exit code 1 unless it is done.")
 @click.option("--wait-for", metavar="SPAN", help="The same, but at most so long, as 30s.")
 @json_option
@@ -43,6 +48,7 @@ def dispatch(
     """Run KIND on a node, now or later."""
     core: CoreContext = context.obj
     limit_s = _wait_limit_s(wait_for, wait=wait)
+    given["node"] = _one_node(given.pop("nodes"))
     client = core.client()
     outcome = client.post(
         "/v1/dispatch", _definition(kind, given), dry_run=True if given["dry_run"] else None
@@ -65,6 +71,14 @@ def _wait_limit_s(span: str | None, *, wait: bool) -> float | None:
     if span is not None:
         return span_s(span, "--wait-for")
     return float("inf") if wait else None
+
+
+def _one_node(nodes: tuple[str, ...]) -> str:
+    """Several would be several actions, each with an id and an outcome of its own."""
+    if len(set(nodes)) > 1:
+        given = ", ".join(nodes)
+        raise click.UsageError(f"--node: one node per dispatch, not {given}; dispatch to each")
+    return nodes[0]
 
 
 def _definition(kind: str, given: dict[str, Any]) -> dict[str, Any]:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import click
 
 from agent.cli.door import Node
@@ -24,7 +26,7 @@ def command(node: Node) -> None:
         [
             kind["kind"],
             kind["risk_level"] or "-",
-            "beside others" if kind["parallel"] else "alone",
+            _runs(kind),
             span(kind["timeout_s"]) if kind["timeout_s"] else "none",
             "yes" if kind["dry_run"] else "no",
             kind["description"],
@@ -37,3 +39,10 @@ def command(node: Node) -> None:
         click.echo(f"{name} cannot be used: {fault}", err=True)
     for fault in told["faults"]:
         click.echo(f"not a usable kind: {fault}", err=True)
+
+
+def _runs(kind: dict[str, Any]) -> str:
+    """Beside what it runs, and how long."""
+    if kind["mode"] == "hold":
+        return "all its window"
+    return "beside others" if kind["parallel"] else "alone"

@@ -14,24 +14,26 @@ from typing import IO
 
 import click
 
+from agent.cli import completing
 from agent.cli.api_client import ApiClient, segment
 from agent.cli.door import Node
 from agent.cli.exits import INTERRUPTED, UNREACHABLE, Failure
 from agent.cli.node_commands.command import node_command
 
 NOT_STARTED = "0"
-STREAMS = ("stdout", "stderr")
+STREAMS = ("stdout", "stderr", "both")
 AWAY_S_MAX = 60.0  # so long may a restart of agentd take while somebody follows
 AWAY_AGAIN_S = 0.1
 IDLE_S_MAX = 30.0  # then it is asked anew: a hung agentd is told from a silent script
 
 
 @click.command("logs")
-@click.argument("action_id", metavar="ID")
+@click.argument("action_id", metavar="ID", shell_complete=completing.action_ids)
 @click.option(
     "-f", "--follow", is_flag=True, help="From the first byte until the action has ended."
 )
-@click.option("--stream", type=click.Choice(STREAMS), help="Only this one, to stdout.")
+@click.option("--stream", type=click.Choice(STREAMS), help="Only this one, to stdout; `both` in "
+              "the order in which they were written.")  # fmt: skip
 @node_command
 def command(node: Node, action_id: str, follow: bool, stream: str | None) -> None:
     """Print what an action's script wrote: its stdout to stdout, its stderr to stderr."""
@@ -112,7 +114,8 @@ class Reader:
             self._attempt = attempt
             start = int(answer.headers.get("X-Output-Offset", self._offset))
             if start > self._offset:
-                self._note(f"{start - self._offset} bytes were not kept")
+                why = "pruned since" if answer.headers.get("X-Output-Pruned") else "not kept"
+                self._note(f"{start - self._offset} bytes were {why}")
             moved = start != self._offset or attempt == NOT_STARTED
             self._offset = start
             moved = self._print(answer.chunks) or moved

@@ -3,38 +3,47 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator, Mapping
 from datetime import datetime
 from typing import Any
 
 import click
 
+from agent.cli import completing
 from agent.cli.api_client import segment
+from agent.cli.bars import bar
 from agent.cli.door import Node
+from agent.cli.evidence import missed
+from agent.cli.exits import NOT_FOUND, Failure
 from agent.cli.node_commands.command import node_command
 from agent.cli.sentences import explain
 from agent.cli.tables import text
-from agent.cli.times import clock_time, relative
+from agent.cli.times import clock_time, relative, span
 
-BAR_CELLS = 20
 TAIL_LINES_MAX = 12
 _HIDDEN = frozenset(
     {"id", "kind", "phase", "execution_status", "reason", "error", "output", "progress", "verdict"}
     | {"attempt", "exit_code", "signal", "started_at", "ended_at", "due_at", "accepted_at"}
-    | {"parallel", "stopping", "should_be_executed", "daemon"}
+    | {"parallel", "stopping", "should_be_executed", "daemon", "lane", "terms"}
+    | {"from_date", "to_date", "timeout_s", "recurring_id", "nominal_at", "missed", "parked"}
 )
 
 
 @click.command("show")
-@click.argument("action_id", metavar="ID")
+@click.argument("action_id", metavar="ID", shell_complete=completing.action_ids)
 @node_command
 def command(node: Node, action_id: str) -> None:
     """Show one action: what it is, how it stands and why."""
     now = node.now()
-    action = node.read(
-        lambda api: api.get(f"/v1/actions/{segment(action_id)}"),
-        lambda state: state.show(action_id, now),
-    )
+    try:
+        action = node.read(
+            lambda api: api.get(f"/v1/actions/{segment(action_id)}"),
+            lambda state: state.show(action_id, now),
+        )
+    except Failure as error:
+        if error.exit_code == NOT_FOUND and _show_rule(node, action_id):
+            return
+        raise
     if node.as_json:
         node.print_json(action)
         return
@@ -42,10 +51,24 @@ def command(node: Node, action_id: str) -> None:
     click.echo("\n".join(describe(action, now)))
 
 
+def _show_rule(node: Node, rule_id: str) -> bool:
+    """The id may be a recurring action's: they share one name space. Whether it is."""
+    from agent.cli.node_commands.recurring import tell_rule  # noqa: PLC0415
+
+    try:
+        tell_rule(node, rule_id)
+    except Failure as error:
+        if error.exit_code == NOT_FOUND:
+            return False  # then there is nothing of this name, as was said first
+        raise
+    return True
+
+
 def describe(action: dict[str, Any], now: datetime) -> Iterator[str]:
     """The lines for people."""
     yield f"{action['id']}  {action['kind']}  {action['phase']}"
-    yield f"  {explain(action, now)}"
+    see = f" For what: agentctl why {action['id']}" if action["phase"] == "QUEUED" else ""
+    yield f"  {explain(action, now)}{see}"
     if action.get("error"):
         yield f"  error         {_one_line(action['error'])}"
     yield from _progress(action.get("progress"))
@@ -54,13 +77,45 @@ def describe(action: dict[str, Any], now: datetime) -> Iterator[str]:
         if action.get(name):
             when = f"{clock_time(action[name])}  ({relative(action[name], now)})"
             yield f"  {name:<13} {when}"
-    for name in sorted(action):
-        value = action[name]
-        if name in _HIDDEN or value in (None, {}, [], False):
+    yield from _bounds(action, now)
+    yield from _occurrence(action)
+    yield from fields(action, _HIDDEN)
+    yield from _output(action.get("output") or {}, action["id"])
+
+
+def _bounds(action: Mapping[str, Any], now: datetime) -> Iterator[str]:
+    """The window, and after how long an attempt is stopped, by whichever side says less."""
+    begin, end = action.get("from_date"), action.get("to_date")
+    if end:
+        opens = clock_time(begin) if begin else "acceptance"
+        yield f"  window        {opens} to {clock_time(end)}  ({relative(end, now)})"
+    terms = action.get("terms") or {}
+    timeout_s = terms.get("timeout_s") or action.get("timeout_s")
+    if timeout_s:
+        own = "" if timeout_s == action.get("timeout_s") else "  (by the kind's manifest)"
+        yield f"  timeout       {span(timeout_s)}{own}"
+
+
+def _occurrence(action: Mapping[str, Any]) -> Iterator[str]:
+    """Which instant of which recurring action this is."""
+    rule, nominal_at = action.get("recurring_id"), action.get("nominal_at")
+    if rule:
+        of = f", planned for {clock_time(nominal_at)}" if nominal_at else ""
+        yield f"  occurrence    of {rule}{of}; see: agentctl recurring show {rule}"
+    if action.get("missed"):
+        yield f"  missed        {missed(action['missed'])}"
+    if action.get("parked"):
+        yield f"  parked        {_one_line(str(action['parked']))}"
+
+
+def fields(document: Mapping[str, Any], hidden: Collection[str]) -> Iterator[str]:
+    """Every other member that says something, by name."""
+    for name in sorted(document):
+        value = document[name]
+        if name in hidden or value in (None, {}, [], False):
             continue
         shown = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
         yield f"  {name:<13} {_one_line(shown)}"
-    yield from _output(action.get("output") or {}, action["id"])
 
 
 def _status(action: dict[str, Any]) -> str:
@@ -82,12 +137,6 @@ def _progress(progress: dict[str, Any] | None) -> Iterator[str]:
     percent = progress["percent"]
     message = _one_line(progress.get("message") or "")
     yield f"  progress      {bar(percent)} {percent:3.0f} %  {message}".rstrip()
-
-
-def bar(percent: float, cells: int = BAR_CELLS) -> str:
-    """Progress as a bar of text."""
-    full = round(max(0.0, min(100.0, percent)) / 100 * cells)
-    return f"[{'#' * full}{'.' * (cells - full)}]"
 
 
 def _output(output: dict[str, Any], action_id: str) -> Iterator[str]:

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from tests.fakes.node_process import NodeProcess
+from tests.fakes.node_process import NodeProcess, copy_kinds
 
 
 def ask(node: NodeProcess, *arguments: str) -> dict[str, Any]:
@@ -132,7 +132,7 @@ def test_history_has_a_line_for_every_fact(shared_node: NodeProcess) -> None:
     lines = shared_node.agentctl("history", "h3").stdout.splitlines()
     assert ["accepted" in lines[0], "NULL → STARTED" in lines[1]] == [True, True]
     assert "STARTED → FAILED" in lines[2]
-    assert "exit_nonzero  (code 3" in lines[2]
+    assert "exit_nonzero  (exit code 3" in lines[2]
     assert len(ask(shared_node, "history", "h3")["events"]) == 3
 
 
@@ -149,6 +149,22 @@ def test_kinds_shows_what_cannot_be_used(node: NodeProcess, tmp_path: Path) -> N
         assert "open_to_all" in done.stderr
     finally:
         broken.clean_up()
+
+
+def test_an_unsafe_scripts_directory_is_what_is_wrong_not_the_kind(tmp_path: Path) -> None:
+    scripts = copy_kinds(tmp_path / "scripts", "tiny")
+    scripts.chmod(0o777)
+    loose = NodeProcess(tmp_path / "state", scripts)
+    try:
+        loose.start()
+        done = loose.agentctl("run", "tiny")
+        assert done.returncode == 5
+        assert "no kind can be used on this node" in done.stderr
+        assert "chmod go-w" in done.stderr
+        scripts.chmod(0o755)
+        assert loose.agentctl("run", "tiny", "--wait").returncode == 0
+    finally:
+        loose.clean_up()
 
 
 def test_lists_follow_pages_and_keep_their_order(node: NodeProcess) -> None:
@@ -168,7 +184,60 @@ def test_lists_follow_pages_and_keep_their_order(node: NodeProcess) -> None:
     assert (len(few["actions"]), few["more"]) == (5, True)
     assert [a["id"] for a in ask(node, "list", "--status", "null")["actions"]] == later[::-1]
     assert ask(node, "list", "--kind", "sleep")["actions"] == []
+    begun = everything["actions"][8]["ended_at"]
+    later_half = ask(node, "list", "--finished", "--since", begun)["actions"]
+    assert [a["id"] for a in later_half] == listed[3:9]
+    earlier = ask(node, "list", "--finished", "--until", begun, "--limit", "3")
+    assert [a["id"] for a in earlier["actions"]] == listed[9:12]
+    assert (
+        ask(node, "list", "--queue", "--since", "2090-01-08T00:00:00Z")["actions"]
+        == (everything["actions"][1:3])
+    )
     assert "later-0" in node.agentctl("list", "--queue").stdout
+
+
+def test_a_recurring_action_from_its_creation_to_its_removal(shared_node: NodeProcess) -> None:
+    rule = ask(shared_node, "run", "tiny", "--cron", "0 3 * * *", "--timezone", "Europe/Berlin",
+               "--duration", "1h", "--id", "nightly")  # fmt: skip
+    assert rule["state"] == "active"
+    assert ask(shared_node, "status")["next_due_at"] <= rule["next_at"]
+    fires = ask(shared_node, "forecast", "--until", "+8d", "--id", "nightly")["fires"]
+    assert fires[0]["starts_at"] == rule["next_at"]
+    assert len(fires) in (7, 8)
+    edited = ask(shared_node, "recurring", "edit", "nightly", "--duration", "2h")
+    assert edited["schedule"]["duration_s"] == 7200
+    assert edited["schedule"]["cron"] == "0 3 * * *"
+    assert edited["revision"] == rule["revision"] + 1
+    paused = ask(shared_node, "pause", "nightly", "--reason", "upgrade")
+    assert (paused["state"], paused["paused"]) == ("paused", "upgrade")
+    assert ask(shared_node, "resume", "nightly")["state"] == "active"
+    ran = ask(shared_node, "recurring", "run", "nightly", "--wait")
+    assert ran["recurring_id"] == "nightly"
+    shown = shared_node.agentctl("show", "nightly").stdout
+    assert "cron 0 3 * * * (Europe/Berlin)" in shown
+    assert ran["id"] in shown
+    listed = ask(shared_node, "list", "--recurring", "nightly")["actions"]
+    assert [action["id"] for action in listed] == [ran["id"]]
+    assert "nightly" in shared_node.agentctl("why", "nightly").stdout
+    assert "is over" in shared_node.agentctl("cancel", "nightly").stdout
+    assert shared_node.agentctl("recurring", "show", "nope").returncode == 4
+
+
+def test_what_holds_the_node_back_and_how_it_is_lifted(shared_node: NodeProcess) -> None:
+    brake = ask(shared_node, "brake", "--kind", "fail", "--for", "1h", "--reason", "bad release")
+    held = ask(shared_node, "run", "fail", "--label", "tier=db")["id"]
+    assert "bad release" in shared_node.agentctl("why", held).stdout
+    assert "BRAKE    " in shared_node.agentctl("status").stdout
+    assert ask(shared_node, "list", "--label", "tier=db")["actions"][0]["id"] == held
+    ask(shared_node, "brake", "--release", str(brake["id"]))
+    shared_node.wait_status(held)
+    assert ask(shared_node, "drain", "--reason", "reboot")["drained"] is True
+    assert "PAUSED   reboot; by " in shared_node.agentctl("status").stdout
+    ask(shared_node, "resume")
+    again = ask(shared_node, "retry", held, "--json")
+    assert (again["retry_of"], again["id"] != held) == (held, True)
+    checks = ask(shared_node, "doctor")["checks"]
+    assert all({"name", "state", "found", "advice"} <= set(check) for check in checks)
 
 
 def test_an_unknown_command_names_the_nearest(shared_node: NodeProcess) -> None:

@@ -73,7 +73,8 @@ def test_output_is_bytes(node: NodeProcess) -> None:
     scripts = node.state_dir.with_name("scripts")
     scripts.mkdir(mode=0o755)
     script = scripts / "raw"
-    script.write_text("#!/bin/sh\nprintf '\\377\\000\\376 end'\n")
+    parts = [r"printf '\377\000\376'", r"printf '<\377>' >&2", "printf ' end'"]
+    script.write_text("#!/bin/sh\n" + "\nsleep 0.1\n".join(parts) + "\n")
     script.chmod(0o755)
     other = NodeProcess(node.state_dir, scripts)
     try:
@@ -81,15 +82,18 @@ def test_output_is_bytes(node: NodeProcess) -> None:
         action_id = other.run("raw")
         other.wait_status(action_id)
         with follow(other, action_id) as following:
-            out, _ = following.communicate(timeout=FOLLOW_S_MAX)
-        assert out == b"\xff\x00\xfe end"
+            out, err = following.communicate(timeout=FOLLOW_S_MAX)
+        assert (out, err) == (b"\xff\x00\xfe end", b"<\xff>")
+        with follow(other, action_id, "--stream", "both") as following:
+            out, err = following.communicate(timeout=FOLLOW_S_MAX)
+        assert (out, err) == (b"\xff\x00\xfe<\xff> end", b"")
         assert "(not text)" in other.agentctl("show", action_id).stdout
     finally:
         other.clean_up()
 
 
 def test_every_attempt_is_followed(shared_node: NodeProcess) -> None:
-    retry = {"max_attempts": 2, "delay_s": 0.2}
+    retry = {"max_attempts": 2, "delay_s": 1.5}  # time for the follower to come
     action_id = shared_node.run("fail", {"message": "again"}, retry=retry)
     with follow(shared_node, action_id, "--stream", "stderr") as following:
         out, err = following.communicate(timeout=FOLLOW_S_MAX)

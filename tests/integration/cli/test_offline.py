@@ -5,11 +5,13 @@ from __future__ import annotations
 import fcntl
 import json
 import os
+import resource
 import signal
 import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -17,8 +19,8 @@ import pytest
 
 from tests.fakes.node_process import ROOT, NodeProcess, clean_environment
 
-STATUS_S_MAX = 0.2
-TRIES = 12
+BARE_INTERPRETERS_MAX = 20  # an isolated one starts in 10 ms where status takes 0.12 s
+TRIES = 5
 
 
 def ask(node: NodeProcess, *arguments: str) -> dict[str, Any]:
@@ -35,7 +37,8 @@ def test_the_state_is_readable_while_the_daemon_is_down(node: NodeProcess, end: 
         node.agentctl("run", "fail", "--payload", f'{{"code": {code}}}', "--id", f"f{code}",
                       "--wait")  # fmt: skip
     node.run("tiny", id="later", from_date="2090-01-01T00:00:00Z")
-    live = {name: ask(node, *name.split()) for name in ("show f5", "history f5", "list --all")}
+    read = ("show f5", "history f5", "why f5", "list --all", "list --since -1h --kind fail")
+    live = {name: ask(node, *name.split()) for name in read}
     getattr(node, end)()
 
     status = ask(node, "status")
@@ -162,16 +165,24 @@ def test_a_reader_never_keeps_a_daemon_from_starting(node: NodeProcess) -> None:
 
 
 @pytest.mark.parametrize("down", [False, True], ids=["running", "down"])
-def test_status_takes_less_than_a_fifth_of_a_second(node: NodeProcess, down: bool) -> None:
+def test_status_costs_little_more_than_an_interpreter(node: NodeProcess, down: bool) -> None:
+    """People wait 0.2 s at most; told as CPU time beside a bare interpreter's, because seconds on a
+    busy machine say nothing."""
     node.start()
     if down:
         node.stop()
     node.agentctl("status")  # compiles and caches what a fresh checkout has not yet
-    fastest_s = min(_measure(node) for _ in range(TRIES))
-    assert fastest_s < STATUS_S_MAX, f"{fastest_s:.3f} s"
+    pairs = [(_cpu_s(lambda: node.agentctl("status")), _cpu_s(_bare)) for _ in range(TRIES)]
+    ours, bare = (min(pair[side] for pair in pairs) for side in (0, 1))
+    assert ours < BARE_INTERPRETERS_MAX * bare, f"{ours:.3f} s of CPU time against {bare:.3f} s"
 
 
-def _measure(node: NodeProcess) -> float:
-    begun = time.monotonic()
-    assert node.agentctl("status").returncode == 0
-    return time.monotonic() - begun
+def _bare() -> subprocess.CompletedProcess[bytes]:
+    return subprocess.run([sys.executable, "-I", "-c", ""], check=True)
+
+
+def _cpu_s(run: Callable[[], subprocess.CompletedProcess[Any]]) -> float:
+    before = resource.getrusage(resource.RUSAGE_CHILDREN)
+    assert run().returncode == 0
+    after = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime

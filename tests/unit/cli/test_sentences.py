@@ -22,6 +22,26 @@ def action(**members: Any) -> dict[str, Any]:
     return {"execution_status": "NULL", "phase": "QUEUED", "due_at": None, **members}
 
 
+@pytest.mark.parametrize(
+    ("missed", "told"),
+    [
+        ({"count": 1}, "Its instant passed without a start."),
+        ({"count": 7, "counted_all": True}, "It stands for 7 instants that passed without"),
+        ({"count": 7, "counted_all": False}, "It stands for at least 7 instants"),
+    ],
+)
+def test_a_row_that_stands_for_missed_instants_says_so(missed: dict[str, Any], told: str) -> None:
+    ended = action(execution_status="WONT_START", reason="missed", missed=missed)
+    assert explain(ended, NOW).startswith(told)
+
+
+@pytest.mark.parametrize("reason", ["unknown_kind", "spawn_failed", "dry_run_unsupported"])
+def test_how_long_a_script_took_that_never_ran_is_not_told(reason: str) -> None:
+    at = "2026-01-15T11:59:00Z"
+    ended = action(execution_status="FAILED", reason=reason, started_at=at, ended_at=at)
+    assert " after " not in explain(ended, NOW)
+
+
 @pytest.mark.parametrize(("status", "reason"), ENDINGS)
 def test_every_ending_is_a_sentence(status: str, reason: str) -> None:
     told = explain(action(execution_status=status, reason=reason, exit_code=7, signal=9), NOW)

@@ -10,18 +10,16 @@ from freezegun import freeze_time
 from hypothesis import given
 from hypothesis import strategies as st
 
+from agent.cli.defining import compose
 from agent.cli.door import Node
-from agent.cli.node_commands.run import compose
 from agent.cli.times import clock_time, duration, read_when, relative, span
 from agent.domain.instants import format_instant
+from tests.fakes.board_values import no_options
 
 NOW = datetime(
     2026, 3, 29, 0, 59, 30, tzinfo=UTC
 )  # half a minute before Europe's clocks go forward
-NOTHING = dict.fromkeys(
-    ("payload", "metadata", "at", "after", "until", "action_id", "timeout"), None
-)  # fmt: skip
-GIVEN = NOTHING | {"kind": "sleep", "apps": (), "dry_run": False}
+GIVEN = no_options()
 
 
 @pytest.mark.parametrize(
@@ -52,7 +50,7 @@ def test_what_is_no_date_is_refused(text: str) -> None:
 def test_in_ten_seconds_is_ten_seconds_later_whatever_the_local_clock_does() -> None:
     node = Node("/nowhere", as_json=False)
     assert node.now() == NOW
-    document = compose(GIVEN | {"after": "1h", "until": "+2h"}, node.now())
+    document = compose(GIVEN | {"delay": "1h", "until": "+2h"}, node.now())
     assert document["from_date"] == "2026-03-29T01:59:30Z"
     assert document["to_date"] == "2026-03-29T02:59:30Z"
 
@@ -69,7 +67,7 @@ def test_the_clock_ticks_and_what_is_shown_follows() -> None:
 
 
 def test_faults_of_several_options_come_together() -> None:
-    bad = GIVEN | {"at": "soon", "after": "3x", "payload": "{", "timeout": "long"}
+    bad = GIVEN | {"at": "soon", "delay": "3x", "payload": "{", "timeout": "long"}
     with pytest.raises(click.UsageError) as told:
         compose(bad, NOW)
     for option in ("--at and --in", "--at:", "--in:", "--payload:", "--timeout:"):

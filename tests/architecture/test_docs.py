@@ -24,6 +24,7 @@ ROOT = Path(__file__).resolve().parents[2]
 DOCS = ROOT / "docs"
 VERDICTS = (
     ending.ADOPTED, ending.FINISHED_WHILE_AWAY, ending.NEVER_STARTED, ending.OUTCOME_UNKNOWN,
+    ending.RESTORED,
 )  # fmt: skip
 
 

@@ -44,10 +44,10 @@ class Report:
     lines: list[str] = field(default_factory=list)
 
 
-def run_seed(seed: int, *, actions: int = 20, trace: bool = False) -> Report:
+def run_seed(seed: int, *, actions: int = 20, rules: int = 0, trace: bool = False) -> Report:
     """Simulate and check."""
     try:
-        evidence = simulate(seed, actions=actions)
+        evidence = simulate(seed, actions=actions, rules=rules)
         violations = check(evidence)
     except Exception:  # noqa: BLE001  (shown with its seed: a bug of the simulation or of us)
         return Report(seed, violations=[Violation("bug", traceback.format_exc())])
@@ -98,21 +98,24 @@ def _batches(first: int, count: int, minutes: float) -> Iterator[range]:
 @click.option("--first", type=click.IntRange(0), default=0, show_default=True)
 @click.option("--minutes", type=click.FloatRange(0), default=0.0, help="Instead of --seeds.")
 @click.option("--actions", type=click.IntRange(1), default=20, show_default=True)
+@click.option("--rules", type=click.IntRange(0), default=0, help="Recurring actions besides.")
 @click.option("--jobs", type=click.IntRange(1), default=multiprocessing.cpu_count)
 @click.option("--trace", is_flag=True, help="Print the whole trace of every seed.")
-def main(seeds: int, first: int, minutes: float, actions: int, jobs: int, trace: bool) -> None:
+def main(
+    seeds: int, first: int, minutes: float, actions: int, rules: int, jobs: int, trace: bool
+) -> None:
     """Simulate the whole system from seeds and check its promises."""
     begun = time.monotonic()
     totals: Counter[str] = Counter()
     failed: list[int] = []
     with multiprocessing.get_context("spawn").Pool(jobs) as pool:
         for batch in _batches(first, seeds, minutes):
-            work = [(seed, actions, trace) for seed in batch]
+            work = [(seed, actions, rules, trace) for seed in batch]
             for report in pool.imap(_run, work):
                 totals += report.counts
                 totals["seeds"] += 1
                 if trace or report.violations:
-                    _show(report, actions)
+                    _show(report, actions, rules)
                 if report.violations:
                     failed.append(report.seed)
             if len(failed) >= FAILED_SEEDS_MAX:
@@ -124,12 +127,12 @@ def main(seeds: int, first: int, minutes: float, actions: int, jobs: int, trace:
     click.echo("every promise held")
 
 
-def _run(work: tuple[int, int, bool]) -> Report:
-    seed, actions, trace = work
-    return run_seed(seed, actions=actions, trace=trace)
+def _run(work: tuple[int, int, int, bool]) -> Report:
+    seed, actions, rules, trace = work
+    return run_seed(seed, actions=actions, rules=rules, trace=trace)
 
 
-def _show(report: Report, actions: int) -> None:
+def _show(report: Report, actions: int, rules: int) -> None:
     click.echo(f"\nseed {report.seed}, trace {report.digest}")
     for line in report.lines:
         click.echo(f"  {line}")
@@ -139,7 +142,7 @@ def _show(report: Report, actions: int) -> None:
     if more > 0:
         click.echo(f"… and {more} more")
     if report.violations:
-        again = f"--first {report.seed} --seeds 1 --actions {actions} --trace"
+        again = f"--first {report.seed} --seeds 1 --actions {actions} --rules {rules} --trace"
         click.echo(f"repeat: scripts/simulate {again}")
 
 

@@ -15,6 +15,8 @@ from tests.simulation.observations import Observations
 from tests.simulation.plan import Plan
 
 Row = Mapping[str, Any]
+RECURS = "coalesce(json_extract(definition, '$.schedule') IS NOT NULL, 0)"
+"""Of a row at the core: it is a recurring action, which has no status of its own."""
 FINAL = frozenset({"FINISHED", "FAILED", "WONT_START", "WONT_FINISH"})
 
 
@@ -35,6 +37,7 @@ class NodeEvidence:
     actions: Mapping[str, Row]
     events: tuple[Row, ...]
     meta: Mapping[str, str]
+    rules: Mapping[str, Row]
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,6 +89,10 @@ def _node_evidence(connection: sqlite3.Connection) -> NodeEvidence:
             for row in _rows(connection, "SELECT * FROM events ORDER BY seq")
         ),
         meta={row["key"]: row["value"] for row in _rows(connection, "SELECT * FROM meta")},
+        rules={
+            row["id"]: {**row, "definition": json.loads(row["definition"])}
+            for row in _rows(connection, "SELECT * FROM recurring")
+        },
     )
 
 
@@ -99,13 +106,15 @@ def take_sample(
         for row in connection.execute("SELECT id, execution_status, revision FROM actions"):
             statuses[name, row[0]] = (row[1], row[2])
             open_rows += row[1] not in FINAL
+        going_on = "SELECT count(*) FROM recurring WHERE ended_at IS NULL"
+        open_rows += connection.execute(going_on).fetchone()[0]
         newest = connection.execute("SELECT coalesce(max(seq), 0) FROM events").fetchone()[0]
         acked = connection.execute("SELECT value FROM meta WHERE key = 'acked_seq'").fetchone()
         unsent += int(newest) - int(acked[0] if acked else 0)
-    query = "SELECT agent_id, id, status, revision, lost_at, refused, owner FROM actions"
-    for agent, id_, status, revision, lost_at, refused, owner in core.execute(query).fetchall():
+    query = f"SELECT agent_id, id, status, revision, lost_at, refused, owner, {RECURS} FROM actions"
+    for agent, id_, status, revision, lost_at, refused, owner, recurs in core.execute(query):
         statuses[f"core/{agent}/{owner}", id_] = (status, revision)
-        open_rows += status not in FINAL and lost_at is None and refused is None
+        open_rows += status not in FINAL and lost_at is None and refused is None and not recurs
     for head, acked in core.execute("SELECT head_seq, acked_seq FROM agents").fetchall():
         unsent += head - acked
     return Sample(at_s, statuses, open_rows, unsent)

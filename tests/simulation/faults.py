@@ -6,6 +6,7 @@ import asyncio
 from collections import deque
 from collections.abc import Callable, Mapping
 
+from tests.fakes.inline_node_store import open_database
 from tests.fakes.sim_core import SimCore
 from tests.simulation.node import SimNode
 from tests.simulation.observations import Observations
@@ -109,7 +110,8 @@ class Breaker:
         if not copies:
             return _nothing
         node.crash()
-        node.connection.deserialize(_pick(copies, fault))
+        node.connection.close()  # SQLite may crash where statements outlive a `deserialize`
+        node.connection = open_database(_pick(copies, fault))
         node.watch("node_restored")
         return node.boot
 

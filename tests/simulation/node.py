@@ -19,7 +19,8 @@ from agent.node.daemon import open_life
 from agent.node.engine import Engine
 from agent.node.hands import Hands
 from agent.node.ledger import Ledger
-from agent.node.store.threaded import StoreUnavailable
+from agent.node.recurring_commands import RecurringCommands
+from agent.node.store.damage import StoreUnavailable
 from agent.node.sync.pull import Pull
 from agent.node.sync.push import Push
 from agent.node.sync.report import Report
@@ -173,11 +174,15 @@ class Agentd:
         )  # fmt: skip
         self.hands = Hands(
             runner=self.port, engine=self.engine, store=store, kinds=self.kinds,
-            generation=generation, log=self.log,
+            ledger=self.ledger, clock=clock, generation=generation, log=self.log,
         )  # fmt: skip
         self.commands = Commands(
             store=store, ledger=self.ledger, engine=self.engine, hands=self.hands,
             kinds=self.kinds, clock=clock, random_bits=self.random_bits, limits=QueueLimits(),
+        )  # fmt: skip
+        self.recurring = RecurringCommands(
+            store=store, ledger=self.ledger, engine=self.engine, kinds=self.kinds, clock=clock,
+            commands=self.commands,
         )  # fmt: skip
 
     async def _sync(self) -> None:

@@ -103,15 +103,22 @@ class Operators:
         """An action of the node's own."""
         await self._at_node(wish.node, lambda it: it.submit(wish.values["document"]))
 
+    async def submit_rule(self, wish: Wish) -> None:
+        """A recurring action of the node's own."""
+        document = wish.values["document"]
+        await self._at_node(wish.node, lambda it: it.create(document), "recurring")
+
     async def cancel_locally(self, wish: Wish) -> None:
         """`agentctl cancel`."""
         await self._at_node(wish.node, lambda it: it.cancel(wish.id))
 
-    async def _at_node(self, name: str, call: Callable[[Any], Awaitable[Any]]) -> None:
+    async def _at_node(
+        self, name: str, call: Callable[[Any], Awaitable[Any]], door: str = "commands"
+    ) -> None:
         daemon = self._nodes[name].daemon
         if daemon is None or daemon.commands is None:
             raise CoreUnreachable("agentd is not running")
-        task = daemon.life.spawn(_run(call, daemon.commands))
+        task = daemon.life.spawn(_run(call, getattr(daemon, door)))
         await wait_any(task)
         if task.cancelled():
             raise CoreUnreachable("agentd was killed")

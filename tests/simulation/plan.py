@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -70,8 +70,49 @@ class Plan:
     wishes: tuple[Wish, ...]
 
 
-def draw_plan(seed: int, actions: int = 20) -> Plan:
-    """The plan of a seed."""
+def draw_plan(seed: int, actions: int = 20, rules: int = 0) -> Plan:
+    """The plan of a seed. `rules` recurring actions are drawn apart, after everything else."""
+    plan = _draw_plan(seed, actions)
+    if not rules:
+        return plan
+    rng = random.Random(f"plan of rules {seed}")
+    wishes = [wish for number in range(rules) for wish in _draw_rule(rng, plan, number)]
+    # What ran since a backup is not known to the node that is put back to it; that is another test.
+    faults = tuple(fault for fault in plan.faults if fault.kind != "node_restore")
+    everything = sorted([*plan.wishes, *wishes], key=lambda wish: wish.at_s)
+    return replace(plan, wishes=tuple(everything), faults=faults)
+
+
+def _draw_rule(rng: random.Random, plan: Plan, number: int) -> list[Wish]:
+    """A recurring action that ends by itself, and what somebody does to it."""
+    node, name = rng.choice(plan.nodes), f"r{number:02}"
+    at_s = rng.uniform(0.0, plan.faults_until_s * 0.4)
+    until_s = at_s + rng.uniform(5.0, plan.faults_until_s - at_s)
+    schedule: dict[str, Any] = {
+        "every": f"{rng.choice((1, 2, 5, 13))}s",
+        "overlap": rng.choice(("skip", "queue", "cancel_running", "allow")),
+        "catch_up": {"mode": rng.choice(("skip", "latest", "all")), "max_count": 5},
+        "ends_at": _instant(round(until_s)),
+    }
+    if rng.random() < 0.3:
+        schedule["max_runs"] = rng.randint(1, 8)
+    document = _draw_document(rng, name, at_s)
+    for field_name in ("to_date", "start_deadline_s"):
+        document.pop(field_name, None)
+    document["kind"] = rng.choice(KINDS[:-1])
+    if schedule["overlap"] in ("queue", "allow"):
+        # A hundred may wait; they shall have had their turns before it must be quiet.
+        document.pop("retry", None)
+        document["payload"]["seconds"] = min(document["payload"]["seconds"], 2.0)
+    document |= {"schedule": schedule, "from_date": _instant(round(at_s))}
+    what = rng.choice(("dispatch", "submit_rule"))
+    wishes = [Wish(at_s, what, node, name, {"document": document})]
+    if rng.random() < 0.3:
+        wishes.append(Wish(rng.uniform(at_s, until_s), "cancel", node, name, {"stop": True}))
+    return wishes
+
+
+def _draw_plan(seed: int, actions: int) -> Plan:
     rng = random.Random(f"plan {seed}")
     nodes = ("n1",) if rng.random() < 0.75 else ("n1", "n2")
     until_s = rng.uniform(60.0, 150.0)

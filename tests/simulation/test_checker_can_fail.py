@@ -16,7 +16,7 @@ import pytest
 from agent.core.nodes import events as core_events
 from agent.domain import reconcile, starting
 from agent.domain.ending import RunState
-from agent.node import turn
+from agent.node import occurrences, turn
 from agent.node.engine import Engine
 from agent.node.ledger import Ledger
 from agent.node.ports import RunKey, RunStatus, StartRequest
@@ -226,3 +226,30 @@ def test_a_daemon_that_dies_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("agent.node.sync.pull.apply_pull", fails)
     evidence: Evidence = simulate(0)
     assert "bug" in {violation.promise for violation in check(evidence)}
+
+
+def expect_of_rules(text: str, parts: type[Parts] = Parts, first: int = 0) -> None:
+    """The checker says so of a recurring action, within a few seeds that have some."""
+    found: list[str] = []
+    for seed in range(first, first + SEEDS_TRIED_MAX):
+        evidence = simulate(seed, actions=2, rules=2, parts=parts)
+        found = [str(violation) for violation in check(evidence)]
+        if any(text in one for one in found):
+            return
+    pytest.fail(f"{text!r} was not found, only {found[:3] or 'nothing'}")
+
+
+class LetsKinMeet(Ledger):
+    """Forgets that two occurrences of one recurring action never run at once."""
+
+    def accept(self, *given: Any, **named: Any) -> Any:
+        return super().accept(*given, **(named | {"alone": False}))
+
+
+def test_two_occurrences_at_once() -> None:
+    expect_of_rules("ran together", with_node(ledger_of=LetsKinMeet), first=8)
+
+
+def test_an_instant_without_a_word(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(occurrences.Planner, "miss", lambda *_: None)
+    expect_of_rules("is told 0 times")

@@ -19,6 +19,7 @@ from tests.simulation.world import simulate
 
 ROOT = Path(__file__).parents[2]
 SEEDS = range(60)
+RULED_SEEDS = range(1000, 1015)
 FOUND = {
     11: "a restored node whose generation the runner took for an old one started nothing more",
     165: "STARTED at the core, forgotten by a restored node, and not called lost",
@@ -44,6 +45,16 @@ def test_every_promise_holds(seed: int) -> None:
     violations = check(evidence)
     told = "\n".join([*relevant_lines(evidence, violations), *map(str, violations)])
     assert not violations, f"scripts/simulate --first {seed} --seeds 1 --trace\n{told}"
+
+
+@pytest.mark.timeout(SEED_S_MAX)
+@pytest.mark.parametrize("seed", RULED_SEEDS)
+def test_every_promise_holds_with_recurring_actions(seed: int) -> None:
+    evidence = simulate(seed, actions=6, rules=2)
+    violations = check(evidence)
+    told = "\n".join([*relevant_lines(evidence, violations), *map(str, violations)])
+    again = f"--first {seed} --seeds 1 --actions 6 --rules 2 --trace"
+    assert not violations, f"scripts/simulate {again}\n{told}"
 
 
 @pytest.mark.timeout(2 * SEED_S_MAX)

@@ -37,9 +37,11 @@ class Parts:
     core: type[SimCore] = SimCore
 
 
-def simulate(seed: int, *, actions: int = 20, parts: type[Parts] = Parts) -> Evidence:
+def simulate(
+    seed: int, *, actions: int = 20, rules: int = 0, parts: type[Parts] = Parts
+) -> Evidence:
     """Run one seed to its end; what can be known of it then."""
-    return simulate_plan(draw_plan(seed, actions), parts)
+    return simulate_plan(draw_plan(seed, actions, rules), parts)
 
 
 def simulate_plan(plan: Plan, parts: type[Parts] = Parts) -> Evidence:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from tests.simulation.checker import ends, history, queue, starts
+from tests.simulation.checker import ends, history, queue, rules, starts
 from tests.simulation.checker.violation import Violation
 from tests.simulation.evidence import Evidence
 
@@ -17,6 +17,8 @@ def check(evidence: Evidence) -> list[Violation]:
         *starts.check_windows(evidence, ran),
         *starts.check_outcomes(evidence, ran),
         *queue.check_overlaps(evidence, ran),
+        *rules.check_instants(evidence),
+        *rules.check_alone(evidence, ran),
         *history.check_delivery(evidence),
         *history.check_final(evidence),
         *ends.check_no_bugs(evidence),

@@ -33,9 +33,11 @@ def check_ended(evidence: Evidence) -> Iterator[Violation]:
                 text = f"{action_id} on {node} is {row['execution_status']} at the end"
                 yield Violation("P2", text, action_id)
     for seen in evidence.seen.of("told"):
-        if seen["answer"] != "done" or seen["wish"] not in ("dispatch", "submit"):
+        if seen["answer"] != "done" or seen["wish"] not in ("dispatch", "submit", "submit_rule"):
             continue
-        if seen["id"] not in evidence.nodes[seen.node].actions and not _lost(evidence, seen.node):
+        books = evidence.nodes[seen.node]
+        known = seen["id"] in books.actions or seen["id"] in books.rules
+        if not known and not _lost(evidence, seen.node):
             text = f"{seen['id']} was accepted and {seen.node} does not have it"
             yield Violation("P6", text, seen["id"], seen.at_s)
 
@@ -50,7 +52,11 @@ def check_agreement(evidence: Evidence) -> Iterator[Violation]:
     known = {(row["agent_id"], row["id"], row["owner"]): row for row in evidence.core_actions}
     for node, books in evidence.nodes.items():
         for action_id, row in books.actions.items():
-            other = known.pop((node, action_id, row["owner"]), None)
+            owner = row["owner"]
+            if "definition_lost" in row["definition"].get("requires", ()):
+                # Known from its run record alone: whose it was went with the database.
+                owner = "core" if (node, action_id, "core") in known else "node"
+            other = known.pop((node, action_id, owner), None)
             if other is None:
                 if not _is_conflict(known, node, action_id):
                     yield Violation("P4", f"the core never heard of {action_id}", action_id)
@@ -62,6 +68,7 @@ def check_agreement(evidence: Evidence) -> Iterator[Violation]:
                 yield Violation("P4", f"{action_id} on {node}: {text}", action_id)
     for (node, action_id, _), row in known.items():
         accounted = row["status"] in FINAL or row["lost_at"] or row["refused"]
+        accounted = accounted or action_id in evidence.nodes[node].rules
         if not accounted and not (evidence.restored() and row["wanted"] == 0):
             yield Violation(
                 "P2", f"{action_id} is unknown on {node}, and not called lost", action_id

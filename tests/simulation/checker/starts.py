@@ -69,7 +69,7 @@ def check_at_most_once(evidence: Evidence, starts: Sequence[Start]) -> Iterator[
             (start.node, start.id, "attempt", seen["attempt"]),
             (start.node, seen["row"], "start_no", seen["start_no"]),
         ):
-            if key in known and not is_forgotten(evidence, known[key]):
+            if key in known:
                 yield Violation("P1", f"{key} was started twice", start.id, seen.at_s)
             known[key] = start
 

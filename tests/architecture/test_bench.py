@@ -1,0 +1,67 @@
+"""The benchmark's own code: its command line, its arithmetic, its table and picture. It measures
+nothing here.
+"""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import xml.etree.ElementTree as ET
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+BENCH = ROOT / "scripts" / "bench.d"
+SECTIONS = ("lateness", "burst", "pending", "kill", "idle")
+
+REPORT = """
+from figures import Section, Target, middle, percentile
+from report import as_markdown, as_text, picture, write_docs
+from pathlib import Path
+import sys
+values = [float(n) for n in range(1, 201)]
+assert (percentile(values, 50), percentile(values, 99)) == (100.0, 198.0)
+assert middle([{"a": 1.0}, {"a": 9.0}, {"a": 2.0}]) == {"a": 2.0}
+section = Section(name="burst", title="so many", columns=["per s"], rows={"agentd": ["12"]})
+section.bars, section.bars_title = {"agentd": 12.0, "A & B": 6.0}, "per second"
+section.targets = [
+    Target(text="rate", found=1.4, bound=1.5, at_least=True),
+    Target(text="syncs", found=1.2, bound=1.5, unit=""),
+]
+assert "MISSED rate: 1.40× (≥ 1.5×)" in as_text(section)
+assert "met    syncs: 1.20 (≤ 1.5)" in as_markdown(section)
+docs = Path(sys.argv[1])
+write_docs(docs, [section], "a machine")
+write_docs(docs, [section], "another machine")
+"""
+
+
+def test_the_command_line_names_its_sections() -> None:
+    shown = subprocess.run(
+        [ROOT / "scripts" / "bench", "--help"], capture_output=True, text=True, check=True
+    ).stdout
+    assert all(name in shown for name in SECTIONS)
+
+
+@pytest.mark.parametrize("arguments", [["nonsense"], ["idle", "--write-docs"]])
+def test_wrong_use_is_told_before_anything_is_measured(arguments: list[str]) -> None:
+    done = subprocess.run(
+        [sys.executable, "-B", BENCH / "bench.py", *arguments],
+        capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert done.returncode == 2, done.stderr
+
+
+def test_figures_become_a_page_and_a_picture(tmp_path: Path) -> None:
+    page = tmp_path / "benchmarks.md"
+    page.write_text((ROOT / "docs" / "benchmarks.md").read_text())
+    subprocess.run(
+        [sys.executable, "-B", "-c", REPORT, tmp_path], cwd=BENCH, check=True, capture_output=True
+    )
+    written = page.read_text()
+    assert "another machine" in written
+    assert "a machine\n" not in written.replace("another machine", "")
+    assert "## Who is compared" in written
+    texts = [text.text for text in ET.parse(tmp_path / "benchmarks.svg").iter() if text.text]
+    assert "A & B" in texts

@@ -69,6 +69,7 @@ _SCHEDULE_KEYS = frozenset(
     {"words", "cron", "every", "date", "after", "timezone", "duration", "jitter", "overlap"}
     | {"catch_up", "catch_up_age", "catch_up_count", "count_from", "ends_at", "max_runs"}
 )
+_AS_WORDS = "'10:15 am', 'monday at 10:15', 'every weekday at 7 pm', 'every 2 days at 10:15'"
 _TIME_OF_DAY = re.compile(r"(?i)\d:\d\d|\d\s*[ap]\.?m\b|\bnoon\b|\bmidnight\b|day\b")
 
 
@@ -172,7 +173,8 @@ def _when(read: Reading) -> dict[str, Any]:
     starts = [option for option, key in (("--at", "at"), ("--from", "begin")) if given[key]]
     if len(starts) == 2:
         read.faults.append("--at and --from exclude each other")
-    start = read.when("--at", "at") or read.when("--from", "begin")
+    start = read.value("--at", "at", lambda text: _instant(text, read.now))
+    start = start or read.when("--from", "begin")
     delay_s = read.span_s("--in", "delay")
     if delay_s is not None:
         start = format_instant(read.now + timedelta(seconds=delay_s))
@@ -182,7 +184,18 @@ def _when(read: Reading) -> dict[str, Any]:
 def _recurs(at: str | None) -> bool:
     """`10:15 am` and `monday at 10:15` recur; what begins as a date is one, right or wrong."""
     text = (at or "").strip()
-    return not text[:4].isdecimal() and bool(_TIME_OF_DAY.search(text))
+    if text[:4].isdecimal():
+        return False
+    return text.lower().startswith("every ") or bool(_TIME_OF_DAY.search(text))
+
+
+def _instant(text: str, now: datetime) -> str:
+    """One start. Raises ValueError, which lists the words of a schedule too where words came."""
+    try:
+        return format_instant(read_when(text, now))
+    except ValueError as error:
+        again = f"; or, again and again, {_AS_WORDS}" if text.strip()[:1].isalpha() else ""
+        raise ValueError(f"{error}{again}") from None
 
 
 def _schedule(read: Reading) -> dict[str, Any] | str:

@@ -15,7 +15,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from agent.cli.exits import NOT_FOUND, REFUSED, UNREACHABLE, Failure, print_json
+from agent.cli.exits import EXITS, NOT_FOUND, REFUSED, UNREACHABLE, Failure, print_json
 from agent.infra.unix_path import socket_address
 
 if TYPE_CHECKING:  # each is loaded only on the way that is taken: agentctl has 0.2 s for all
@@ -105,7 +105,7 @@ class Node:
         except Unreachable as error:
             raise self._unreachable(*self._explain_unanswered(error.cause)) from None
         except ApiRefused as error:
-            exit_code = NOT_FOUND if error.status == 404 else REFUSED
+            exit_code = EXITS.get(error.status, REFUSED)
             raise self.failure(exit_code, error.code, str(error), faults=error.faults) from None
 
     def _read_offline(self, offline: Callable[[OfflineState], T], *, patient: bool) -> T | None:

@@ -21,6 +21,7 @@ USAGE = 2
 UNREACHABLE = 3
 NOT_FOUND = 4
 REFUSED = 5
+EXITS = {404: NOT_FOUND, 503: UNREACHABLE}  # of HTTP; 503: it is there, and its database is not
 INTERRUPTED = 130  # 128 + SIGINT, as shells have it
 CLOSED_PIPE = 141  # 128 + SIGPIPE: whoever read the output has enough
 

@@ -9,7 +9,7 @@ from typing import Any
 import click
 
 from agent.cli.api_client import ApiRefused, Unreachable
-from agent.cli.exits import NOT_FOUND, REFUSED, UNREACHABLE, Failure, told_to_the_shell
+from agent.cli.exits import EXITS, REFUSED, UNREACHABLE, Failure, told_to_the_shell
 from agent.cli.usage import TellingGroup
 from agent.wire import strict_json
 
@@ -61,7 +61,7 @@ class Command(click.Command):
         except Unreachable as error:
             failure = Failure(UNREACHABLE, "unreachable", str(error), hint=HINT)
         except ApiRefused as error:
-            code = NOT_FOUND if error.status == 404 else REFUSED
+            code = EXITS.get(error.status, REFUSED)
             failure = Failure(code, error.code, str(error), faults=error.faults)
         except Failure as error:
             failure = error

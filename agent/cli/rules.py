@@ -6,8 +6,9 @@ from collections.abc import Iterator, Mapping
 from datetime import datetime
 from typing import Any
 
-from agent.cli.times import clock_time, relative, span
+from agent.cli.times import age_s, clock_time, relative, span
 
+AFTER_RESUME = "after resume"
 _SPANS = {"duration_s": "window", "jitter_s": "jitter", "delay_s": "first after"}
 
 
@@ -80,6 +81,21 @@ def state_of(rule: Mapping[str, Any]) -> str:
     return f"{rule['state']} ({why})" if isinstance(why, str) and why else str(rule["state"])
 
 
+def rule_told(rule: Mapping[str, Any], revision: Any, schedule: Any) -> str:
+    """How a recurring action stands since one of its events, on a line.
+
+    >>> rule_told({"state": "paused", "paused": "freeze"}, 2, {"every": "5m"})
+    'paused (freeze), revision 2, every 5m'
+    """
+    told = [state_of({"state": "?", **rule}), f"revision {revision}", in_words(schedule)]
+    if rule.get("next_at"):
+        told.append(f"next {clock_time(rule['next_at'])}")
+    if rule.get("run_count"):
+        count = rule["run_count"]
+        told.append(f"{count} run{'s'[: count != 1]}")
+    return ", ".join(told)
+
+
 def in_zone(instant: str | None, zone: str | None) -> str:
     """Local time with its zone, as the schedule's people think of it.
 
@@ -100,16 +116,47 @@ def in_zone(instant: str | None, zone: str | None) -> str:
     return f"{local:%Y-%m-%d %H:%M:%S %Z}"
 
 
-def describe(rule: Mapping[str, Any], now: datetime) -> Iterator[str]:
+def kind_of(rule: Mapping[str, Any], kinds: Mapping[str, Any] | None) -> str:
+    """Its kind, and whether this node can run it; `kinds` None: not known.
+
+    >>> kind_of({"kind": "backup"}, {"other": {}})
+    'backup (not installed)'
+    """
+    name = str(rule["kind"])
+    if kinds is None or rule.get("state") == "ended":
+        return name
+    if name not in kinds:
+        return f"{name} (not installed)"
+    return f"{name} (faulty)" if kinds[name].get("faults") else name
+
+
+def next_of(rule: Mapping[str, Any], now: datetime) -> str:
+    """When it starts next, seen from now; of a paused one nothing does before it is resumed."""
+    if rule.get("next_at") and rule.get("state") == "paused":
+        return AFTER_RESUME
+    return relative(rule.get("next_at"), now)
+
+
+def describe(
+    rule: Mapping[str, Any], now: datetime, kinds: Mapping[str, Any] | None = None
+) -> Iterator[str]:
     """The lines of `recurring show`, without the definition's own fields."""
     zone = rule.get("zone")
-    yield f"{rule['id']}  {rule['kind']}  {state_of(rule)}"
+    yield f"{rule['id']}  {kind_of(rule, kinds)}  {state_of(rule)}"
     yield f"  schedule      {in_words(rule.get('schedule'))}"
     for name, value in terms(rule.get("schedule")):
         yield f"  {name:<13} {value}"
-    for name, at in (("next", rule.get("next_at")), ("last", rule.get("last_nominal_at"))):
-        if at:
-            yield f"  {name:<13} {in_zone(at, zone)}  ({relative(at, now)})"
+    if rule.get("offset_s"):
+        yield f"  here          {span(rule['offset_s'])} later, by the jitter: always the same"
+    if rule.get("next_at"):
+        when = f"{in_zone(rule['next_at'], zone)}  ({relative(rule['next_at'], now)})"
+        if rule.get("state") == "paused":
+            is_past = age_s(rule["next_at"], now) > 0  # it was planned before the pause
+            when = AFTER_RESUME if is_past else f"{AFTER_RESUME}; were it active: {when}"
+        yield f"  next          {when}"
+    last = rule.get("last_nominal_at")
+    if last:
+        yield f"  last          {in_zone(last, zone)}  ({relative(last, now)})"
     yield f"  runs          {rule.get('run_count', 0)}"
     if rule.get("ended_at"):
         yield f"  ended         {in_zone(rule['ended_at'], zone)}"

@@ -88,7 +88,8 @@ class Watcher:
         except Failure as error:
             if last is None or (error.exit_code != UNREACHABLE and error.code not in _PASSING):
                 raise
-            away = {"daemon": "down"} if error.exit_code == UNREACHABLE else {}
+            gone = error.exit_code == UNREACHABLE and error.code not in _PASSING
+            away = {"daemon": "down"} if gone else {}
             found = replace(last, status={**last.status, **away}, problem=error.message)
         if found.is_down and last is not None:
             found = replace(found, away_since=last.away_since or now)

@@ -17,6 +17,7 @@ BRAKES_SHOWN_MAX = 4
 NAME_WIDTH = 9
 MARGIN = 2 + NAME_WIDTH
 _MARGIN = " " * MARGIN
+_DRAINED = "drained: nothing runs, and nothing"
 
 
 def facts(
@@ -49,8 +50,7 @@ def _counts(status: Mapping[str, Any], now: datetime) -> Iterator[Line]:
     waiting = counts["NULL"] - status["queued"]
     parked = status.get("parked")
     told = f"{counts['STARTED']} running, {status['queued']} queued, {waiting} scheduled"
-    next_at = status["next_due_at"]
-    yield _named("actions", told + (f"; next due {relative(next_at, now)}" if next_at else ""))
+    yield _named("actions", told + _next_due(status["next_due_at"], now))
     yield _named(
         "ended",
         f"{counts['FINISHED']} finished, {counts['FAILED']} failed, "
@@ -58,7 +58,18 @@ def _counts(status: Mapping[str, Any], now: datetime) -> Iterator[Line]:
     )
     yield from _rules(status.get("recurring") or {})
     if parked:
-        yield _named("PARKED", f"{parked} actions that only a newer agentd can read", WARN)
+        told = f"{parked} actions are put aside and do not start; agentctl doctor says why"
+        yield _named("PARKED", told, WARN)
+
+
+def _next_due(instant: str | None, now: datetime) -> str:
+    """Of what is due already it is the one that waits longest."""
+    if not instant:
+        return ""
+    late_s = age_s(instant, now)
+    if late_s > 0:
+        return f"; oldest waits {span(late_s)}"
+    return f"; next due {relative(instant, now)}"
 
 
 def _rules(recurring: Mapping[str, int]) -> Iterator[Line]:
@@ -116,9 +127,13 @@ def _warnings(status: Mapping[str, Any], now: datetime) -> Iterator[Line]:
         yield _named("REFUSED", told, WARN)
     restored = status.get("restored")
     if restored:
-        doubtful = restored.get("doubtful") or 0
         told = f"{relative(restored['at'], now)}: {restored['why']}"
-        yield _named("RESTORED", f"{told}; {doubtful} doubtful, see agentctl doctor", WARN)
+        doubtful = f"{restored.get('doubtful') or 0} doubtful"
+        if restored.get("pending"):
+            doubtful = "the runner's records are being read, and nothing starts"
+        if str(restored.get("restraints")).startswith("lost"):
+            doubtful += ", pauses and brakes set since the copy are LOST"
+        yield _named("RESTORED", f"{told}; {doubtful}, see agentctl doctor", WARN)
     yield from _backup(status.get("backup"), now)
     if status["store_problem"]:
         yield _named("PROBLEM", f"the database cannot be written: {status['store_problem']}", BAD)
@@ -129,7 +144,10 @@ def _pause(status: Mapping[str, Any], now: datetime) -> str:
     told = f"{reason}; " if reason else ""
     if by and at:
         told += f"by {by} {relative(at, now)}; "
-    what = "draining, and nothing" if status.get("draining") else "nothing"
+    what = "nothing"
+    if status.get("draining"):
+        left = status["counts"]["STARTED"]
+        what = f"draining: {left} still run, and nothing" if left else _DRAINED
     return f"{told}{what} starts until `agentctl resume`"
 
 

@@ -87,7 +87,8 @@ class Transition:
     """A decision to change execution status, with its evidence.
 
     `due_at` is the not-before instant of a return to NULL; `counts_as_failure` uses up a retry;
-    `hold_restarts` is the number of early ends in a row, this one included.
+    `forgives` those before it; `hold_restarts` is the number of early ends in a row, this one
+    included.
     """
 
     to: ExecutionStatus
@@ -95,6 +96,7 @@ class Transition:
     at: datetime
     due_at: datetime | None = None
     counts_as_failure: bool = False
+    forgives: bool = False
     hold_restarts: int = 0
     outcome: Outcome = field(default_factory=Outcome)
     verdict: str | None = None
@@ -112,7 +114,7 @@ def apply(action: Action, transition: Transition) -> Action:
     changes: dict[str, Any] = {
         "execution_status": transition.to,
         "reason": transition.reason.value,
-        "failures": action.failures + transition.counts_as_failure,
+        "failures": (0 if transition.forgives else action.failures) + transition.counts_as_failure,
         "verdict": transition.verdict or action.verdict,
     }
     if transition.to is ExecutionStatus.STARTED:

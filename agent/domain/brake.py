@@ -19,6 +19,7 @@ REASON_CHARS_MAX = 500
 class Brake:
     """One brake. It holds the actions of `kind`, or those that carry all of `labels`, or, where
     both are given, those that fit both. `by` is who asked; `expires_at` None means until lifted.
+    `elapses`: it was given for a length of time, which a clock that is set does not change.
     """
 
     id: int
@@ -28,6 +29,7 @@ class Brake:
     by: str
     created_at: datetime
     expires_at: datetime | None = None
+    elapses: bool = False
 
     def has_expired(self, now: datetime) -> bool:
         """Whether it holds nothing any more. The window of a brake is [created_at, expires_at)."""

@@ -70,6 +70,14 @@ class CoreDate:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Moment:
+    """What time it is for recurring actions: see `moment`. `doubted`: it is only counted on."""
+
+    at: datetime
+    doubted: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Doubt:
     """Since when (by the doubtful clock, and by the boot clock) and why."""
 
@@ -114,6 +122,23 @@ def judge(belief: Belief, reading: Reading, core: CoreDate | None = None) -> Bel
     if doubt.left_s(reading) <= 0:
         return _believed(belief, Settled.TIME_PASSED)
     return replace(belief, doubt=doubt, settled=None)
+
+
+def moment(belief: Belief, reading: Reading, core: CoreDate | None = None) -> Moment:
+    """The time to plan by, without taking note of the reading.
+
+    In doubt it is what the machine has counted on since the last believed time: what is written
+    down as planned can never be taken back, so it must not be written by a clock that is far ahead.
+    """
+    if belief.mark is None or judge(belief, reading, core).doubt is None:
+        return Moment(at=reading.wall)
+    return Moment(at=counted_on(belief.mark, reading), doubted=True)
+
+
+def counted_on(mark: Mark, reading: Reading) -> datetime:
+    """What time it is by the boot clock; after a reboot, at the least."""
+    known = mark.expects(reading)
+    return known if known is not None else mark.wall + timedelta(seconds=reading.boottime_s)
 
 
 def suspicion(mark: Mark | None, reading: Reading) -> str | None:

@@ -15,7 +15,8 @@ from typing import Any
 
 from agent.domain.action import Action, Outcome, Transition
 from agent.domain.definition import OnRestart
-from agent.domain.hold import after_exit
+from agent.domain.hold import after_exit, is_steady
+from agent.domain.instants import maybe_format
 from agent.domain.lifecycle import ExecutionStatus, Reason
 from agent.domain.manifest import HOLD, TASK, Terms
 from agent.domain.retry import next_attempt_at
@@ -56,6 +57,9 @@ class ExitRecord:
     duration_s: float | None = None
     limit: str | None = None
     """The limit of the manifest that ended it (`cpu_s`, `memory_bytes` …), if one did."""
+    stopped_at: datetime | None = None
+    """When it was sent TERM, and in `killed_at` when KILL had to follow."""
+    killed_at: datetime | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -115,7 +119,8 @@ def decide_end(
             verdict=verdict,
             evidence=evidence,
         )
-    return _decide_failure(action, record, terms, now, jitter, verdict, to_date)
+    steady = mode == HOLD and is_steady(record.duration_s)
+    return _decide_failure(action, record, terms, now, jitter, verdict, to_date, steady=steady)
 
 
 def _decide_early_exit(
@@ -131,6 +136,7 @@ def _decide_early_exit(
         reason=after.reason,
         at=now,
         due_at=after.due_at,
+        forgives=is_steady(record.duration_s),
         hold_restarts=after.restarts,
         outcome=_outcome(record),
         verdict=verdict,
@@ -146,12 +152,15 @@ def _decide_failure(
     jitter: float,
     verdict: str | None,
     to_date: datetime | None,
+    *,
+    steady: bool,
 ) -> Transition:
+    """`steady`: it held for so long that the failures before this one do not count any more."""
     reason, permanent = _failure_reason(record)
     if action.stop_cause is not None:
         # The script ended before TERM reached it: its true result counts, and nobody wants another.
         permanent = True
-    failures = action.failures + 1
+    failures = 1 if steady else action.failures + 1
     again_at = None if permanent else next_attempt_at(terms.retry, failures, now, to_date, jitter)
     evidence = _evidence(record) | {"failure": reason.value, "failures": failures}
     if again_at is None:
@@ -164,6 +173,7 @@ def _decide_failure(
         at=now,
         due_at=again_at,
         counts_as_failure=True,
+        forgives=steady,
         outcome=_outcome(record),
         verdict=verdict,
         evidence=evidence,
@@ -281,6 +291,8 @@ def _evidence(record: ExitRecord) -> dict[str, Any]:
         "code": record.code,
         "signal": record.signal,
         "stop_cause": None if record.stop_cause == "none" else record.stop_cause,
+        "stopped_at": maybe_format(record.stopped_at),
+        "killed_at": maybe_format(record.killed_at),
         "spawn_error": record.spawn_error,
         "survivors": record.survivors or None,
         "limit": record.limit,

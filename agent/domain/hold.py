@@ -14,7 +14,7 @@ from agent.domain.lifecycle import ExecutionStatus, Reason
 
 RESTART_S_FIRST = 5.0
 RESTART_S_MAX = 300.0
-STEADY_S = 300.0  # after having run for so long it counts as steady, and the wait is short again
+STEADY_S = 300.0  # after having run for so long the wait is short again, and failures are forgiven
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -36,11 +36,16 @@ def restart_delay_s(restarts: int) -> float:
     return min(RESTART_S_FIRST * 2.0 ** min(restarts, 16), RESTART_S_MAX)
 
 
+def is_steady(ran_s: float | None) -> bool:
+    """Whether a run of that length (None: nobody knows) forgives the early ends before it."""
+    return ran_s is not None and ran_s >= STEADY_S
+
+
 def after_exit(
     restarts: int, ran_s: float | None, now: datetime, to_date: datetime | None
 ) -> AfterExit:
     """`restarts` in a row so far; `ran_s` how long it ran this time, None where nobody knows."""
-    before = 0 if ran_s is not None and ran_s >= STEADY_S else restarts
+    before = 0 if is_steady(ran_s) else restarts
     due_at = now + timedelta(seconds=restart_delay_s(before))
     if to_date is not None and due_at >= to_date:
         return AfterExit(to=ExecutionStatus.FINISHED, reason=Reason.WINDOW_CLOSED)

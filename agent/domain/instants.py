@@ -10,9 +10,10 @@ from datetime import UTC, datetime, timedelta
 
 _RFC3339 = re.compile(
     r"(\d{4})-(\d{2})-(\d{2})[Tt ](\d{2}):(\d{2})(?::(\d{2})(?:\.(\d{1,9}))?)?"
-    r"([Zz]|[+-]\d{2}:?\d{2})?"
+    r"([Zz]|[+-]\d{2}:?\d{2})?",
+    re.ASCII,
 )
-_SPAN = re.compile(r"(\d+(?:\.\d+)?)\s*(ms|s|sec|m|min|h|d|w)")
+_SPAN = re.compile(r"(\d+(?:\.\d+)?)\s*(ms|s|sec|m|min|h|d|w)", re.ASCII)
 _SPAN_S = {"ms": 0.001, "s": 1, "sec": 1, "m": 60, "min": 60, "h": 3600, "d": 86400, "w": 604800}
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 SPAN_S_MAX = 100 * 366 * 86400  # a century: anything longer is a slip of the hand
@@ -86,6 +87,8 @@ def parse_span_s(text: str) -> float:
     5400.0
     """
     compact = text.strip().lower()
+    if not compact.isascii():  # `float` reads the digits of every script
+        raise ValueError(f"{text!r} is not a length of time; write 10s, 5m, 1h30m or 2d")
     try:
         seconds = float(compact)
     except ValueError:

@@ -16,21 +16,24 @@ QUEUED_PER_RULE_MAX = 100  # of one rule: what falls behind for ever must not fi
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Open:
-    """An occurrence that has not ended. `regular`: by the schedule, not run now or backfilled."""
+    """An occurrence that has not ended. `regular`: by the schedule, not run now or backfilled.
+
+    `ahead`: it waits for its delay (`after`): it has not begun, and is in nobody's way yet.
+    """
 
     row: int
     id: str
     started: bool
     regular: bool
+    ahead: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Decision:
-    """`why` the new one ends unstarted (None: it waits its turn); `ends` and `stops` are rows."""
+    """`why` the new one ends unstarted (None: it waits its turn); `ends` are rows."""
 
     why: str | None = None
     ends: tuple[int, ...] = ()
-    stops: tuple[int, ...] = ()
 
 
 def decide_overlap(
@@ -39,24 +42,26 @@ def decide_overlap(
     """Whether it may wait, and who makes way.
 
     Backfilled occurrences that wait hold nobody up: they take their turn like everything else. A
-    late one (`catch_up`) queues behind the others, or `catch_up: all` would only ever run one; so
-    many of them may wait as the schedule says (`late_max`), if that is more than of others.
+    late one (`catch_up`) queues behind the others, as does the one on time that comes with late
+    ones, or `catch_up: all` would only ever run one; so many of the late ones may wait as the
+    schedule says (`late_max`) and that one, if that is more than of others.
+
+    Nobody is stopped here: what runs goes on until the new one could start in its place, which a
+    brake or a pause may keep it from (`agent.node.displacing`).
     """
     running = [one for one in earlier if one.started]
     waiting = [one for one in earlier if one.regular and not one.started]
-    if overlap is Overlap.SKIP and not catch_up and (running or waiting):
-        return Decision(why=_in_the_way((running or waiting)[0]))
-    if overlap is Overlap.CANCEL_RUNNING and not catch_up:
-        return Decision(
-            ends=tuple(one.row for one in waiting), stops=tuple(one.row for one in running)
-        )
-    most = max(QUEUED_PER_RULE_MAX, late_max) if catch_up else QUEUED_PER_RULE_MAX
-    if len(waiting) >= most:
+    due = [one for one in waiting if not one.ahead]
+    if overlap is Overlap.SKIP and not catch_up and (running or due):
+        return Decision(why=_in_the_way((running or due)[0]))
+    replaced = due if overlap is Overlap.CANCEL_RUNNING and not catch_up else []
+    most = max(QUEUED_PER_RULE_MAX, late_max + 1) if catch_up else QUEUED_PER_RULE_MAX
+    if len(waiting) - len(replaced) >= most:
         return Decision(
             why=f"{len(waiting)} earlier occurrences wait already; no more than "
             f"{most} of one recurring action do"
         )
-    return Decision()
+    return Decision(ends=tuple(one.row for one in replaced))
 
 
 def _in_the_way(earlier: Open) -> str:

@@ -73,6 +73,8 @@ class Recurring:
     ended_at: datetime | None = None
     ended_reason: str | None = None
     parked: str | None = None
+    doubted: bool = False
+    """It began while the clock was in doubt: that is corrected once the clock is believed."""
 
     @property
     def id(self) -> str:
@@ -148,9 +150,11 @@ def _still_to_start_s(rule: Recurring, edited_rule: Recurring, place: Place) -> 
 def look_ahead(rule: Recurring, now: datetime, place: Place) -> Recurring:
     """With its next instant; where something is due or was missed, that is now: the turn's work."""
     planned = plan_at(rule, now, place)
-    if planned.runs or planned.missed:
-        first = min([one.nominal_at for one in planned.runs] + [m.first for m in planned.missed])
-        return replace(rule, next_at=now, next_nominal_at=first)
+    if planned.runs:
+        return replace(rule, next_at=now, next_nominal_at=planned.runs[0].nominal_at)
+    if planned.missed:  # nothing of it starts: the turn only tells so
+        coming = planned.next.nominal_at if planned.next else None
+        return replace(rule, next_at=now, next_nominal_at=coming)
     return advance(rule, planned, now)
 
 
@@ -205,7 +209,7 @@ def occurrence_of(rule: Recurring, planned: Planned, action_id: str) -> Definiti
         recurring_id=rule.id,
         nominal_at=planned.nominal_at,
         from_date=planned.starts_at,
-        to_date=planned.ends_at,
+        to_date=planned.ends_at or rule.definition.to_date,  # the planned end is not after it
         should_be_executed=True,
     )
 
@@ -219,7 +223,8 @@ def by_hand(rule: Recurring, nominal_at: datetime, action_id: str, now: datetime
     duration_s = rule.schedule.duration_s
     ends_at = None if duration_s is None else now + timedelta(seconds=duration_s)
     planned = Planned(nominal_at=nominal_at, starts_at=nominal_at, ends_at=ends_at)
-    return replace(occurrence_of(rule, planned, action_id), start_deadline_s=None)
+    occurrence = occurrence_of(rule, planned, action_id)
+    return replace(occurrence, to_date=ends_at, start_deadline_s=None)
 
 
 def is_regular(definition: Definition) -> bool:
@@ -245,8 +250,11 @@ def counts_from(rule: Recurring, definition: Definition, *, stands_in: bool = Fa
     )
 
 
-def fold(missed: Sequence[Missed]) -> tuple[dict[str, Any], str]:
-    """All missed ranges of one plan as the `missed` of one row, and as a sentence."""
+def fold(missed: Sequence[Missed], causes: Sequence[str] = ()) -> tuple[dict[str, Any], str]:
+    """All missed ranges of one plan as the `missed` of one row, and as a sentence.
+
+    `causes`: why they were not planned in their time; each range says why it does not run late.
+    """
     parts = sorted(missed, key=lambda one: one.first)
     count = sum(one.count for one in parts)
     folded: dict[str, Any] = {
@@ -254,7 +262,7 @@ def fold(missed: Sequence[Missed]) -> tuple[dict[str, Any], str]:
         "last": format_instant(max(one.last for one in parts)),
         "count": count,
         "counted_all": all(one.counted_all for one in parts),
-        "why": "; ".join(dict.fromkeys(one.why for one in parts if one.why)),
+        "why": "; ".join(dict.fromkeys([*causes, *(one.why for one in parts if one.why)])),
     }
     if len(parts) > 1:
         folded["parts"] = [
@@ -264,7 +272,8 @@ def fold(missed: Sequence[Missed]) -> tuple[dict[str, Any], str]:
         ]  # fmt: skip
     number = f"{count}" if folded["counted_all"] else f"at least {count}"
     plural = "s" if count != 1 else ""
-    text = f"{number} instant{plural} missed, {folded['first']} to {folded['last']}"
+    to = f" to {folded['last']}" if folded["last"] != folded["first"] else ""
+    text = f"{number} instant{plural} missed, {folded['first']}{to}"
     return folded, f"{text}: {folded['why']}" if folded["why"] else text
 
 
@@ -283,12 +292,19 @@ def decide_recurring(
     return Verdict.UPDATED, ()
 
 
+def _next_start(rule: Recurring) -> datetime | None:
+    """When it starts next. Where the turn has only to tell what was missed, that is no start."""
+    if rule.next_at is None or rule.next_nominal_at is None:
+        return None
+    return max(rule.next_at, rule.next_nominal_at)
+
+
 def recurring_state(rule: Recurring) -> dict[str, Any]:
     """The node's half of a recurring action."""
     return {
         "state": rule.word,
         "paused": rule.paused,
-        "next_at": maybe_format(rule.next_at),
+        "next_at": maybe_format(_next_start(rule)),
         "next_nominal_at": maybe_format(rule.next_nominal_at),
         "last_nominal_at": maybe_format(rule.state.last_nominal_at),
         "run_count": rule.state.run_count,

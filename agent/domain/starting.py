@@ -9,13 +9,16 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
+from typing import Any
 
 from agent.domain.action import Action, Outcome, Transition
 from agent.domain.brake import Brake, find_brake
 from agent.domain.definition import Definition
+from agent.domain.instants import format_instant
 from agent.domain.lane import HOLDS_MAX, Lane
 from agent.domain.lifecycle import ExecutionStatus, Reason
 from agent.domain.oneshot import too_late
+from agent.domain.schedule.planned import LATE_S_MAX
 
 
 class Wait(StrEnum):
@@ -32,7 +35,7 @@ class Wait(StrEnum):
     APP_BUSY = "app_busy"
 
 
-_FULL = {
+FULL = {
     Lane.EXCLUSIVE: Wait.EXCLUSIVE_BUSY,
     Lane.PARALLEL: Wait.PARALLEL_FULL,
     Lane.HOLD: Wait.HOLDS_FULL,
@@ -130,21 +133,40 @@ def decide_start(action: Action, now: datetime, slots: Slots) -> Transition | Wa
         return ended
     if action.due_at is None or action.due_at > now:
         return Wait.NOT_DUE
-    if slots.held is not None:
-        return slots.held
-    if slots.brake_on(action.definition) is not None:
-        return Wait.BRAKED
-    if not slots.free(action.lane):
-        return _FULL[action.lane]
-    if slots.apps.intersection(action.locks):
-        return Wait.APP_BUSY
+    held = obstacle(action, slots)
+    if held is not None:
+        return held
     late_s = (now - action.due_at).total_seconds()
     return Transition(
         to=ExecutionStatus.STARTED,
         reason=Reason.DUE,
         at=now,
-        evidence={"late_s": round(late_s, 6), "revision": action.definition.revision},
+        evidence={"late_s": round(late_s, 6), "revision": action.definition.revision}
+        | _run_late(action),
     )
+
+
+def _run_late(action: Action) -> dict[str, Any]:
+    """What marks an occurrence that `catch_up` runs late: it was planned when its time was over."""
+    made = action.definition
+    if made.recurring_id is None or made.nominal_at is None or made.from_date is None:
+        return {}
+    nominal = format_instant(made.nominal_at)
+    late_s = (action.accepted_at - made.from_date).total_seconds()
+    if late_s <= LATE_S_MAX or made.id != f"{made.recurring_id}@{nominal}":  # else by hand
+        return {}
+    return {"run_late_by": "catch_up", "planned_for": nominal}
+
+
+def obstacle(action: Action, slots: Slots) -> Wait | None:
+    """What keeps a due action from starting, or None."""
+    if slots.held is not None:
+        return slots.held
+    if slots.brake_on(action.definition) is not None:
+        return Wait.BRAKED
+    if not slots.free(action.lane):
+        return FULL[action.lane]
+    return Wait.APP_BUSY if slots.apps.intersection(action.locks) else None
 
 
 def decide_unwanted(action: Action, now: datetime) -> Transition | None:

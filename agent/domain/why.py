@@ -13,9 +13,19 @@ from typing import Any
 
 from agent.domain.action import Action
 from agent.domain.definition import Owner
-from agent.domain.ending import ADOPTED, FINISHED_WHILE_AWAY, NEVER_STARTED, OUTCOME_UNKNOWN
+from agent.domain.ending import (
+    ADOPTED,
+    FINISHED_WHILE_AWAY,
+    NEVER_STARTED,
+    OUTCOME_UNKNOWN,
+    signal_name,
+)
+from agent.domain.instants import parse_instant
 from agent.domain.lifecycle import ExecutionStatus, Reason
 from agent.domain.spans import between_text, instant_text, span_text
+from agent.domain.waited import tell_waited
+
+TOLD_S_MIN = 1.0  # a script that needs less than this to end is not worth a word
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -32,6 +42,8 @@ class Told:
     """Whether that transition was one from STARTED."""
     late_s: float | None = None
     """How long after it was due the latest attempt was started."""
+    start: Mapping[str, Any] = field(default_factory=dict)
+    """The evidence of that start."""
     attempts_max: int = 1
     timeout_s: float | None = None
 
@@ -49,7 +61,7 @@ VERDICTS: Mapping[str, str] = {
 
 def tell_ended(told: Told) -> str:
     """Why a final action ended as it did."""
-    return _with_verdict(_by_reason(told), told)
+    return _with_verdict(_by_reason(told), told) + _waited(told)
 
 
 def tell_running(told: Told) -> str:
@@ -64,7 +76,7 @@ def tell_running(told: Told) -> str:
         text += f"; it is stopped at its window's end, {instant_text(action.definition.to_date)}"
     elif told.timeout_s is not None:
         text += f"; it is stopped after {span_text(told.timeout_s)}"
-    return _with_verdict(text, told)
+    return _with_verdict(text, told) + _waited(told)
 
 
 def tell_again(told: Told) -> str:
@@ -83,6 +95,14 @@ def _with_verdict(text: str, told: Told) -> str:
     return f"{text}; {verdict}." if verdict else f"{text}."
 
 
+def _waited(told: Told) -> str:
+    """What it had waited for in vain, or else until it started late."""
+    for_ever, late = tell_waited(told.evidence), tell_waited(told.start)
+    if for_ever is not None and told.action.is_final:
+        return f" It could not start because {for_ever}."
+    return f" It started late because {late}." if late is not None else ""
+
+
 def _withdrawn(told: Told) -> str:
     definition = told.action.definition
     by = "the core" if definition.owner is Owner.CORE else "its owner on this node"
@@ -98,7 +118,7 @@ def _where_it_stood(told: Told) -> str:
     if action.execution_status is ExecutionStatus.WONT_START:
         return "before it started"
     if told.was_running:
-        return f"while attempt {action.attempt} ran, and was stopped{_after(action)}"
+        return f"while attempt {action.attempt} ran, and was stopped{_after(action)}{_kill(told)}"
     return f"while it waited to be tried again after attempt {action.attempt}"
 
 
@@ -152,7 +172,8 @@ def _overlap(told: Told) -> str:
     if action.execution_status is ExecutionStatus.WONT_START:
         return f"It was skipped (overlap) because an earlier occurrence had not ended{_error(told)}"
     if told.was_running:
-        return f"It was stopped{_after(action)} because the next occurrence fell due (overlap)"
+        stopped = f"It was stopped{_after(action)}"
+        return f"{stopped} because the next occurrence fell due (overlap){_kill(told)}"
     return "The next occurrence fell due before it could be tried again (overlap)"
 
 
@@ -181,12 +202,16 @@ def _exit_zero(told: Told) -> str:
 def _exit_nonzero(told: Told) -> str:
     action = told.action
     code = "with a failure" if action.exit_code is None else action.exit_code
-    return f"{_attempt(told)} exited {code}{_after(action)}{_left(told)}"
+    return f"{_attempt(told)} exited {code}{_after(action)}{_limit(told)}{_left(told)}"
 
 
 def _signalled(told: Told) -> str:
     action = told.action
     number = "a signal" if action.signal is None else f"signal {action.signal}"
+    if told.evidence.get("limit"):
+        name = "" if action.signal is None else f" ({signal_name(action.signal)})"
+        ended = f"and was ended by {number}{name}{_after(action)}"
+        return f"{_attempt(told)} exceeded its limit {told.evidence['limit']} {ended}{_left(told)}"
     which = f"{number}, which agentd did not send"
     return f"{_attempt(told)} was ended by {which},{_after(action)}{_left(told)}"
 
@@ -194,7 +219,7 @@ def _signalled(told: Told) -> str:
 def _timeout(told: Told) -> str:
     limit = "" if told.timeout_s is None else f" of {span_text(told.timeout_s)}"
     passed = f"was stopped because its timeout{limit} passed"
-    return f"{_attempt(told)} {passed}{_after(told.action)}{_left(told)}"
+    return f"{_attempt(told)} {passed}{_after(told.action)}{_kill(told)}{_left(told)}"
 
 
 def _spawn_failed(told: Told) -> str:
@@ -212,10 +237,12 @@ def _window_closed(told: Told) -> str:
     action, to_date = told.action, told.action.definition.to_date
     at = "" if to_date is None else f" at {instant_text(to_date)}"
     if action.execution_status is ExecutionStatus.FINISHED:
-        return f"It ran until its window closed{at}, as a hold should{_after(action)}"
+        ran = f"It ran until its window closed{at}, as a hold should{_after(action)}"
+        return f"{ran}{_kill(told)}"
     if told.was_running:
         stopped = f"its window closed{at}"
-        return f"Attempt {action.attempt} was stopped{_after(action)} because {stopped}"
+        ran = f"Attempt {action.attempt} was stopped{_after(action)}"
+        return f"{ran} because {stopped}{_kill(told)}"
     return f"Its window closed{at} before it could be tried again (attempt {action.attempt} failed)"
 
 
@@ -266,10 +293,34 @@ def _after(action: Action) -> str:
     return f" after {between_text(action.started_at, action.ended_at)}"
 
 
+def _kill(told: Told) -> str:
+    """That TERM was not enough, or that it took its time over it."""
+    action, stopped_at, killed_at = told.action, _at(told, "stopped_at"), _at(told, "killed_at")
+    if stopped_at is None or action.started_at is None or action.ended_at is None:
+        return ""
+    term = f"TERM after {between_text(action.started_at, stopped_at)}"
+    if killed_at is not None:
+        return f" ({term}, and KILL {between_text(stopped_at, killed_at)} later, as it still ran)"
+    took_s = (action.ended_at - stopped_at).total_seconds()
+    return f" ({term}; it ended {span_text(took_s)} later)" if took_s >= TOLD_S_MIN else ""
+
+
+def _at(told: Told, name: str) -> datetime | None:
+    found = told.evidence.get(name)
+    return parse_instant(found) if isinstance(found, str) else None
+
+
+def _limit(told: Told) -> str:
+    limit = told.evidence.get("limit")
+    return f", beyond its limit {limit}" if limit else ""
+
+
 def _late(told: Told) -> str:
     if told.late_s is None:
         return ""
-    return f", {span_text(told.late_s)} after it was due"
+    planned = told.start.get("planned_for")
+    caught_up = f": {told.start.get('run_late_by')} runs it late, planned for {planned}"
+    return f", {span_text(told.late_s)} after it was due{caught_up if planned else ''}"
 
 
 def _error(told: Told) -> str:

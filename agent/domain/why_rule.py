@@ -44,11 +44,11 @@ class Instant:
     next_of_rule: datetime | None = None
 
 
-def tell_rule(rule: Recurring, now: datetime) -> str:
-    """Active, paused, over or parked, with the reason and the numbers."""
-    runs = f"{rule.state.run_count} runs so far"
+def tell_rule(rule: Recurring, now: datetime, *, down: bool = False) -> str:
+    """Active, paused, over or parked, with the reason and the numbers. `down`: no daemon runs."""
+    runs = f"{rule.state.run_count} run{'s'[: rule.state.run_count != 1]} so far"
     if rule.parked is not None:
-        return f"This version of agentd cannot handle it ({rule.parked}); a newer one will."
+        return f"It is put aside and nothing of it is planned: {rule.parked}."
     if rule.ended_at is not None:
         teller = _ENDED.get(rule.ended_reason or "")
         why = f"reason {rule.ended_reason}" if teller is None else teller(rule)
@@ -57,6 +57,9 @@ def tell_rule(rule: Recurring, now: datetime) -> str:
         return f"It is paused ({rule.paused}), and its instants are missed meanwhile; {runs}."
     if rule.next_at is None:
         return f"{_waits_for(rule)}; {runs}."
+    if rule.next_at <= now and down:
+        due = f"An instant of it has been due since {instant_text(rule.next_at)}"
+        return f"{due}, and agentd is down: its `catch_up` decides when it is back; {runs}."
     if rule.next_at <= now:
         return f"An instant of it is due and is planned in this moment; {runs}."
     nominal = rule.next_nominal_at or rule.next_at
@@ -154,6 +157,12 @@ def _withdrawn(rule: Recurring) -> str:
     return f"it was withdrawn by {by}"
 
 
+def _once(rule: Recurring) -> str:
+    if rule.state.run_count:
+        return "its schedule has one instant only, and that is done"
+    return "its schedule has one instant only, and that was missed or had passed when it came here"
+
+
 def _ends_at(rule: Recurring) -> str:
     schedule = rule.definition.schedule
     at = schedule.ends_at if schedule else None
@@ -171,7 +180,7 @@ def _max_runs(rule: Recurring) -> str:
 
 
 _ENDED: Mapping[str, Callable[[Recurring], str]] = {
-    Ended.ONCE: lambda _: "its schedule has one instant only, and that is done",
+    Ended.ONCE: _once,
     Ended.ENDS_AT: _ends_at,
     Ended.TO_DATE: _to_date,
     Ended.MAX_RUNS: _max_runs,

@@ -154,7 +154,7 @@ def _pending_approval(action: Action, _standing: Standing) -> str:
 
 
 def _parked(action: Action, _standing: Standing) -> str:
-    return f"This version of agentd cannot handle it ({action.parked}); a newer one will"
+    return f"It is put aside and does not start: {action.parked}"
 
 
 def _down(_action: Action, _standing: Standing) -> str:

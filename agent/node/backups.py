@@ -58,6 +58,8 @@ class Backups:
         self._log = log
         self._asked = asyncio.Event()
         self._stopping = threading.Event()
+        self.on_made: Callable[[], None] = lambda: None
+        """Something may have waited for it."""
         self.problem: str | None = None
         self.newest: Backup | None = next(iter(list_backups(state_dir)), None)
 
@@ -105,7 +107,8 @@ class Backups:
             lambda: check(self._state_dir / DATABASE_FILE, self._stopping)
         )
         if damage is not None:
-            self._store.report_damage(StoreDamaged(f"the database is damaged: {damage}"))
+            told, cause = (f"the database {verb} damaged: {damage}" for verb in ("is", "was"))
+            self._store.report_damage(StoreDamaged(told, cause))
 
     async def _note_what_is_there(self) -> None:
         """A copy that somebody removed holds nothing any more."""
@@ -141,6 +144,7 @@ class Backups:
                 log_events.BACKED_UP, file=made.path.name, actions=verified.actions,
                 took_s=round(self._clock.monotonic() - begun_s, 3),
             )  # fmt: skip
+            self.on_made()
 
     async def _in_thread(self, work: Callable[[], T]) -> T:
         return await asyncio.get_running_loop().run_in_executor(None, work)

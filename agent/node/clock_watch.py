@@ -15,10 +15,13 @@ from agent.domain.clock_doubt import (
     Belief,
     CoreDate,
     Doubt,
+    Moment,
     Reading,
+    counted_on,
     decode_mark,
     encode_mark,
     judge,
+    moment,
 )
 from agent.domain.instants import format_instant
 from agent.infra.clock import NodeClock
@@ -42,6 +45,8 @@ class ClockWatch:
         self._reading: Reading | None = None
         self.stepped_s = 0.0
         """By how much the clock was set since the last turn that was committed."""
+        self.corrected_s: float | None = None
+        """By how much what is believed since then differs from what was counted on before."""
 
     def begin(self, mark: str) -> None:
         """Take up what an earlier life believed last."""
@@ -49,9 +54,12 @@ class ClockWatch:
 
     def look(self) -> bool:
         """Read the clock once more; whether a doubt began or ended by it."""
-        before = self._belief.doubt
+        before, mark, was_believed = self._belief.doubt, self._belief.mark, self.is_believed
         self._reading = self._clock.reading()
         self._belief = belief = judge(self._belief, self._reading, self._core)
+        if belief.doubt is None and not was_believed:
+            counted = self._reading.wall if mark is None else counted_on(mark, self._reading)
+            self.corrected_s = (self._reading.wall - counted).total_seconds()
         self.stepped_s += belief.stepped_s
         if belief.doubt is not None:
             self._look_again()
@@ -69,6 +77,10 @@ class ClockWatch:
     def now(self) -> datetime:
         """The wall clock of the latest look."""
         return self._clock.now() if self._reading is None else self._reading.wall
+
+    def moment(self) -> Moment:
+        """What time it is for recurring actions, at this very moment; from any thread."""
+        return moment(self._belief, self._clock.reading(), self._core)
 
     @property
     def is_believed(self) -> bool:
@@ -93,10 +105,19 @@ class ClockWatch:
             return ""
         return encode_mark(mark)
 
+    @property
+    def is_mark_owed(self) -> bool:
+        """Whether this life has kept none yet: one is kept even if nothing else changes.
+
+        Else a node that was idle until its clock leapt would believe it after a restart.
+        """
+        return self._kept_s is None
+
     def acted(self, *, changed: bool) -> None:
         """A turn that took `mark_to_keep` and `stepped_s` along is committed."""
-        self.stepped_s = 0.0
-        if changed and self._belief.mark is not None and self.mark_to_keep():
+        self.stepped_s, self.corrected_s = 0.0, None
+        kept = changed or self.is_mark_owed
+        if kept and self._belief.mark is not None and self.mark_to_keep():
             self._kept_s = self._belief.mark.boottime_s
 
     def core_says(self, date: datetime) -> bool:

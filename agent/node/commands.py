@@ -24,7 +24,7 @@ from agent.node.hands import Hands
 from agent.node.ledger import Ledger
 from agent.node.ports import RunnerAway, RunnerRefused, Store
 from agent.node.store import actions, recurring
-from agent.wire.definition import FIELDS, decode_definition, encode_definition
+from agent.wire.definition import FIELDS, decode_definition, decode_submitted, encode_definition
 from agent.wire.fields import read_closed
 
 
@@ -52,12 +52,14 @@ class Commands:
         self._random_bits = random_bits
         self._limits = limits
 
-    async def submit(self, document: Any, requester: Requester = Requester.AGENT_API) -> Action:
+    async def submit(
+        self, document: Any, requester: Requester = Requester.AGENT_API, *, written: bool = True
+    ) -> Action:
         """Accept a definition of this node. Raises `InvalidDocument` or `Refused`; idempotent not:
-        a repeated id is refused (`conflict`) and changes nothing.
+        a repeated id is refused (`conflict`) and changes nothing. `written`: by somebody, just now.
         """
         await self.look_at_catalogue()
-        definition = self.decode(document, requester)
+        definition = self.decode(document, requester, written=written)
         if definition.schedule is not None:
             text = "makes it a recurring action, which does not come in by this door"
             raise InvalidDocument([Fault("schedule", text)])
@@ -101,7 +103,7 @@ class Commands:
         kin = kin_lock(old.definition)
         if kin is not None and old.alone:  # it never runs beside an occurrence of that rule either
             document["app_names"] = [*document.get("app_names", ()), kin]
-        return await self.submit(document)
+        return await self.submit(document, written=False)  # it was accepted once, as it is
 
     async def cancel(self, action_id: str) -> Action:
         """Withdraw an action here: final if it waits, stopped first if it runs.
@@ -121,7 +123,8 @@ class Commands:
             if action.execution_status is ExecutionStatus.STARTED and not self._is_stuck(action):
                 return self._ledger.ask_to_stop(connection, action, Reason.CANCELLED_ON_NODE.value)
             ending = unstart(action, Reason.CANCELLED_ON_NODE, self._clock.now())
-            return self._ledger.move(connection, action, ending)
+            counts_at = self._engine.clock_watch.moment().at
+            return self._ledger.move(connection, action, ending, counts_at=counts_at)
 
         action = await self._store.write(decide)
         if action.execution_status is ExecutionStatus.STARTED:
@@ -155,14 +158,14 @@ class Commands:
                     f"the kinds of this node are not known before its runner answers: {error}",
                 ) from None
 
-    def decode(self, document: Any, requester: Requester) -> Definition:
+    def decode(self, document: Any, requester: Requester, *, written: bool = True) -> Definition:
         """All faults together: of form, of kind and payload, of what a node may own."""
         faults: list[Fault] = []
         definition = None
         if isinstance(document, Mapping):
             document = {**document, "requester": requester.value}  # the door, not what it claims
         try:
-            definition = decode_definition(
+            definition = (decode_submitted if written else decode_definition)(
                 document,
                 id=new_id(self._clock.now(), self._random_bits),
                 owner=Owner.NODE.value,

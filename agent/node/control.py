@@ -19,6 +19,7 @@ from agent.infra.clock import Clock
 from agent.node import log_events
 from agent.node.engine import Engine
 from agent.node.ports import Store
+from agent.node.restraint_file import RestraintFile
 from agent.node.store import actions, brakes
 from agent.node.store.meta import Meta, read_meta, write_meta
 from agent.wire.brake import decode_brake
@@ -37,7 +38,10 @@ class Standstill:
 class Control:
     """The writes of pause, resume, drain and brake. `by` is who asks, as the door knows them."""
 
-    def __init__(self, *, store: Store, engine: Engine, clock: Clock, log: Any) -> None:
+    def __init__(
+        self, *, store: Store, engine: Engine, clock: Clock, log: Any, kept: RestraintFile
+    ) -> None:
+        self._kept = kept
         self._store = store
         self._engine = engine
         self._clock = clock
@@ -56,6 +60,7 @@ class Control:
 
         meta = await self._store.write(write)
         self._changed(meta)
+        await self._kept.keep()
         if not before.paused:
             self._log.info(log_events.PAUSED, by=by, reason=meta.pause_reason, drain=drain)
         return meta
@@ -72,13 +77,14 @@ class Control:
 
         meta = await self._store.write(write)
         self._changed(meta)
+        await self._kept.keep()
         if before.paused:
             self._log.info(log_events.RESUMED, by=by, since=before.paused_at)
         return meta
 
     async def drain(self, by: str, reason: str, wait_s: float) -> Standstill:
         """Pause, and wait until nothing runs, for `wait_s` at most; asked again it waits on."""
-        await self.pause(by, reason or DRAIN_REASON, drain=True)
+        await self.pause(by, reason, drain=True)
         changes = self._engine.changes
         deadline = self._clock.monotonic() + wait_s
         while True:
@@ -106,6 +112,7 @@ class Control:
         made = await self._store.write(write)
         self._log.info(log_events.BRAKED, brake=made.id, what=made.what, by=by, reason=made.reason)
         self._woken()
+        await self._kept.keep()
         return made
 
     async def lift(self, number: int) -> Brake:
@@ -122,6 +129,7 @@ class Control:
 
         lifted = await self._store.write(write)
         self._woken()
+        await self._kept.keep()
         return lifted
 
     def _changed(self, meta: Meta) -> None:
@@ -139,8 +147,8 @@ def _pause(
     meta = read_meta(connection)
     if not meta.paused:
         write_meta(connection, paused=1, paused_at=format_instant(now), paused_by=by)
-        write_meta(connection, pause_reason=reason)
-    elif reason and not drain and reason != meta.pause_reason:
+        write_meta(connection, pause_reason=reason or (DRAIN_REASON if drain else ""))
+    elif reason and reason != meta.pause_reason:
         write_meta(connection, paused_by=by, pause_reason=reason)
     if drain:
         write_meta(connection, draining=1)

@@ -43,6 +43,7 @@ from agent.node.outbox import bound_outbox
 from agent.node.recurring_commands import RecurringCommands
 from agent.node.recurring_views import place_of
 from agent.node.restored import note_restore
+from agent.node.restraint_file import RestraintFile
 from agent.node.retention import Retention, prune, waits_for_backup
 from agent.node.runner_client import SocketRunner
 from agent.node.runner_process import OwnRunner, nothing_to_ensure
@@ -106,7 +107,7 @@ class Daemon:
             try:
                 await self._serve(opened)
             except StoreDamaged as error:
-                self._database_damaged(str(error))
+                self._database_damaged(error.cause)
             finally:
                 await opened.store.close()
             if self._damage is None or self._leaving:
@@ -136,6 +137,8 @@ class Daemon:
                 self._settings.timezone,
             )
         )
+        self._kept = RestraintFile(store=store, state_dir=self._settings.state_dir, log=self._log)
+        await self._kept.begin(restored=opened.restored is not None)
         self._backups = Backups(
             store=store, state_dir=self._settings.state_dir, kept=self._settings.backups_kept,
             clock=self._clock, check_first=opened.unchecked, log=self._log,
@@ -179,16 +182,20 @@ class Daemon:
             waits_for_backup=self._backups.wanted,
         )
 
-        async def tidy() -> None:
-            self._backups.ask_if_old()
-            await bound_outbox(store, self._clock, secrets.randbits, self._log)
+        async def forget() -> None:
             if self._engine.believed_now() is not None:  # a year too far would forget everything
                 await prune(store, self._runner, self._clock, retention, self._log)
 
+        async def tidy() -> None:
+            self._backups.ask_if_old()
+            await self._kept.keep_again()
+            await bound_outbox(store, self._clock, secrets.randbits, self._log)
+            await forget()
             if await store.read(lambda c: waits_for_backup(c, self._clock.now(), retention)):
                 self._backups.ask()
 
         self._duties = Duties(tidy=tidy, log=self._log)
+        self._backups.on_made = lambda: self._duties.soon(forget)
         if self._backups.wanted:
             at = settings.backup_at or night_minute(settings.agent_id)
             self._duties.every_night(at, self._backups.ask)
@@ -213,7 +220,7 @@ class Daemon:
         )  # fmt: skip
         by_schedule = RecurringCommands(
             store=store, ledger=self._ledger, engine=self._engine, kinds=self._kinds,
-            clock=self._clock, commands=commands,
+            commands=commands, kept=self._kept,
         )  # fmt: skip
         state = CoreConnection.state_of(self._core)
         status = Status(
@@ -226,7 +233,8 @@ class Daemon:
             kinds=self._kinds, commands=commands, recurring=by_schedule, place=self._ledger.place,
             status=status, clock=self._clock,
             control=Control(
-                store=store, engine=self._engine, clock=self._clock, log=self._log
+                store=store, engine=self._engine, clock=self._clock, log=self._log,
+                kept=self._kept,
             ),
             access=Access(token), doctor=self._doctor(store, state), scrape=self._scrape(state),
             sync_now=self._sync_now, on_failure=self._api_failed,
@@ -241,6 +249,7 @@ class Daemon:
                 database=settings.state_dir / "agent.db", state_dir=settings.state_dir,
                 scripts_dir=settings.scripts_dir, listens=settings.listen is not None,
                 backup_at=self._backup_at, clock_doubt=self._engine.clock_watch.why_in_doubt,
+                backups_wanted=self._backups.wanted,
             )
         )  # fmt: skip
 
@@ -290,6 +299,8 @@ class Daemon:
             await self._hands.recovered.wait()
         notify(f"READY=1\nSTATUS=node {meta.agent_id}")  # nothing here that goes stale
         self._log.info(log_events.READY, agent_id=meta.agent_id, version=VERSION)
+        if self._hands.was_restored:
+            self._backups.ask()  # the next damage must not fall back to that same old copy
         self._duties.tidy_now()
         give_back()
 

@@ -35,7 +35,11 @@ class Duties:
 
     def tidy_now(self) -> None:
         """Once more, out of turn: the runner is there, without which nothing can be forgotten."""
-        self._due.append(self._tidy)
+        self.soon(self._tidy)
+
+    def soon(self, work: Callable[[], Awaitable[None]]) -> None:
+        """Once, out of turn."""
+        self._due.append(work)
         self._changed.set()
 
     def every_night(self, at: str, work: Callable[[], None]) -> None:

@@ -22,6 +22,7 @@ from agent.node import log_events
 from agent.node.catalogue import Kinds
 from agent.node.changes import Changes
 from agent.node.clock_watch import ClockWatch
+from agent.node.gaps import Gaps
 from agent.node.ledger import Ledger
 from agent.node.metrics import Metrics
 from agent.node.ports import (
@@ -36,6 +37,7 @@ from agent.node.ports import (
 from agent.node.store.damage import StoreUnavailable
 from agent.node.store.meta import Meta, pause_view, read_meta
 from agent.node.turn import Ended, TurnInput, TurnResult, run_turn
+from agent.node.waits import Waits
 
 STORE_RETRY_S = 2.0
 CLAIM_AGAIN_S = 5.0  # a runner that is being stopped answers so until it has gone
@@ -73,6 +75,7 @@ class Engine:
         self._parallel_max = parallel_max
         self._log = log
         self._endings: list[Ended] = []
+        self._waits = Waits()
         self._wake = asyncio.Event()
         self._tasks: set[asyncio.Task[None]] = set()
         self._unanswered: dict[RunKey, asyncio.Event] = {}
@@ -88,6 +91,7 @@ class Engine:
         self.changes = Changes()
         self.metrics = Metrics()
         self.clock_watch = ClockWatch(clock, self.wake, log)
+        self.gaps = Gaps()
         self.brakes: Sequence[Brake] = ()
 
     def wake(self) -> None:
@@ -106,6 +110,8 @@ class Engine:
 
     def pause_changed(self, meta: Meta) -> None:
         """The node was paused or resumed, and that is committed."""
+        if self.paused and not meta.paused:
+            self.gaps.resumed(self.pause, self.clock_watch.now())
         self.paused = bool(meta.paused)
         self.pause = pause_view(meta)
 
@@ -113,7 +119,9 @@ class Engine:
         """Turn for ever. Ends only by cancellation; a failing disk is waited for, not fatal."""
         meta = await self._store.read(read_meta)
         self.pause_changed(meta)
+        self._waits.began = self._clock.now()
         self.clock_watch.begin(meta.clock_mark)
+        self.gaps.begins(meta.clock_mark, self.clock_watch.now())
         alarm = self._make_alarm(self.wake)
         try:
             while True:
@@ -132,6 +140,7 @@ class Engine:
             self._move_windows()
             self.changes.notify()
         given = self._input(endings)
+        self.gaps.turned(given.slots, given.now, self.clock_watch.why_in_doubt())
         try:
             result = await self._store.write(lambda c: run_turn(c, self._ledger, given))
         except StoreUnavailable as error:
@@ -145,13 +154,10 @@ class Engine:
 
     def _input(self, endings: list[Ended]) -> TurnInput:
         ended_rows = {ended.key.row for ended in endings}
-        running = [
-            Running(lane=action.lane, app_names=action.locks)
-            for row, action in self.running.items()
-            if row not in ended_rows
-        ]
+        running = [action for row, action in self.running.items() if row not in ended_rows]
+        taken = [Running(lane=action.lane, app_names=action.locks) for action in running]
         slots = Slots.beside(
-            running, self._parallel_max, paused=self.paused, runner_away=not self.runner_ready,
+            taken, self._parallel_max, paused=self.paused, runner_away=not self.runner_ready,
             clock_doubtful=self.clock_watch.doubt is not None, brakes=self.brakes,
         )  # fmt: skip
         return TurnInput(
@@ -159,11 +165,17 @@ class Engine:
             evidence_read=self.evidence_read,
             endings=endings,
             slots=slots,
+            running=running,
+            waits=self._waits,
             manifest_of=self._kinds.manifest,
             terms_of=self.terms,
             jitter=self._jitter(),
             mark=self.clock_watch.mark_to_keep(),
+            mark_owed=self.clock_watch.is_mark_owed,
             stepped_s=self.clock_watch.stepped_s,
+            corrected_s=self.clock_watch.corrected_s,
+            moment=self.clock_watch.moment(),
+            gaps=self.gaps.during,
         )
 
     def core_says(self, date: datetime) -> None:

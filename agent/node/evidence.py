@@ -14,6 +14,7 @@ from agent.node.ports import Hello, Runner, Store
 from agent.node.restored import (
     Findings,
     doubt_overdue,
+    doubt_unanswered,
     finish_evidence,
     insert_unknown,
     pending_restore,
@@ -40,6 +41,8 @@ class Evidence:
         self._clock = clock
         self._log = log
         self._told: dict[str, Any] | None = None
+        self.was_old = False
+        """Whether the database was found to be older than the runner's records in this life."""
 
     async def begin(self, hello: Hello, *, overtaken: bool) -> None:
         """First of all: whether there is something to read, and no row number is used twice."""
@@ -61,10 +64,17 @@ class Evidence:
         intact = bool(told["covers"]) and can_list and boot_id == hello.boot_id
         await self._doubt(found, absence_is_evidence=intact)
         await self._store.write(lambda c: finish_evidence(c, told, found, hello.boot_id))
+        self.was_old = True
         self._log.warning(
             log_events.RESTORE_EVIDENCE, why=told["why"], starts_found=found.starts,
             unknown_actions=found.unknown_actions, doubtful=found.doubtful,
         )  # fmt: skip
+
+    async def doubt(self, unanswered: list[str]) -> None:
+        """Once all are claimed: of these nobody knows how they ended. Told after a restore only."""
+        if self._told is not None and unanswered:
+            await self._store.write(lambda c: doubt_unanswered(c, unanswered))
+        self._told = None
 
     async def _take_all(self, found: Findings, first_free: int) -> None:
         ledger, now, after = self._ledger, self._clock.now(), None

@@ -9,7 +9,7 @@ from __future__ import annotations
 import heapq
 import sqlite3
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from itertools import islice
 from typing import Any
@@ -20,7 +20,7 @@ from agent.domain.definition import Definition
 from agent.domain.instants import format_instant, maybe_format
 from agent.domain.lifecycle import ExecutionStatus
 from agent.domain.recurring import Place, Recurring
-from agent.domain.schedule.notes import notes_for
+from agent.domain.schedule.notes import gaps_of, notes_for
 from agent.domain.schedule.recurrence import Planned, upcoming
 from agent.domain.schedule.spec import CountFrom, Overlap
 from agent.domain.spans import span_text
@@ -29,17 +29,23 @@ from agent.node.store import actions, recurring
 FIRES_DEFAULT = 100
 FIRES_MAX = 1_000
 AHEAD_S_DEFAULT = 86_400.0
+GAPS_AHEAD_S_MAX = 400 * 86_400.0  # a year: every zone's next clock changes, and few look-ups
+GAP_RULES_S = 8 * 86_400.0  # a weekly rule whose instant a gap swallowed is next a week later
 DURATIONS_LOOKED_AT = 5  # of the newest occurrences: the last that finished says how long it takes
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Question:
-    """Which future: after `now`, up to `until`; of one id where it is given."""
+    """Which future: after `now`, up to `until`; of one id where it is given.
+
+    `stretch`: nobody said how far, so of one id as far as its next fire.
+    """
 
     now: datetime
     until: datetime
     id: str | None = None
     limit: int = FIRES_DEFAULT
+    stretch: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -74,16 +80,54 @@ def forecast_view(
     connection: sqlite3.Connection, question: Question, given: Circumstances
 ) -> dict[str, Any]:
     """As `GET /v1/forecast`."""
+    next_at = _next_at(connection, question)
+    if question.stretch and next_at is not None and next_at > question.until:
+        question = replace(question, until=next_at)
     fires = list(islice(_merged(connection, question, given), question.limit + 1))
     truncated = len(fires) > question.limit
+    known_until = fires[question.limit].starts_at if truncated else question.until
     return {
         "from": format_instant(question.now),
         "until": format_instant(question.until),
         "zone": given.place.zone,
         "paused": given.paused is not None,
         "fires": [_fire_view(fire) for fire in fires[: question.limit]],
+        "gaps": _gaps(connection, question, known_until, given.place),
+        "next_at": maybe_format(next_at),
         "truncated": truncated,
     }
+
+
+def _next_at(connection: sqlite3.Connection, question: Question) -> datetime | None:
+    """When the one that is asked about starts next, also beyond `until`; None if nobody knows."""
+    if question.id is None:
+        return None
+    rule = recurring.by_id(connection, question.id)
+    if rule is not None:
+        return None if rule.paused is not None else rule.next_at
+    action = actions.by_id(connection, question.id)
+    waits = action is not None and action.execution_status is ExecutionStatus.NULL
+    return action.due_at if action is not None and waits else None
+
+
+def _gaps(
+    connection: sqlite3.Connection, question: Question, until: datetime, place: Place
+) -> list[dict[str, Any]]:
+    """The clock changes that leave out instants of a rule, which no fire would tell."""
+    end = min(until, question.now + timedelta(seconds=GAPS_AHEAD_S_MAX))
+    beyond = end + timedelta(seconds=GAP_RULES_S)
+    found = [
+        (at, rule.definition, note)
+        for rule in _rules(connection, replace(question, until=beyond))
+        if rule.paused is None
+        for at, note in gaps_of(rule.schedule, question.now, end, zone=place.zone)
+        if at <= min(rule.schedule.ends_at or at, rule.definition.to_date or at)
+    ]
+    found.sort(key=lambda one: (one[0], one[1].id))
+    return [
+        {"id": definition.id, "kind": definition.kind, "at": format_instant(at), "note": note}
+        for at, definition, note in found[: question.limit]
+    ]
 
 
 def _fire_view(fire: Fire) -> dict[str, Any]:
@@ -101,14 +145,19 @@ def _merged(
     connection: sqlite3.Connection, question: Question, given: Circumstances
 ) -> Iterator[Fire]:
     """Only the rules that are next can have one of the first fires: the rest is not looked at."""
+    rules = _rules(connection, question)
+    streams = [_of_rule(connection, rule, question, given) for rule in rules]
+    streams.append(_of_actions(connection, question, given))
+    return heapq.merge(*streams, key=lambda fire: (fire.starts_at, fire.definition.id))
+
+
+def _rules(connection: sqlite3.Connection, question: Question) -> list[Recurring]:
     if question.id is None:
         rules = recurring.by_next(connection, question.now, question.until, question.limit + 1)
     else:
         one = recurring.by_id(connection, question.id)
         rules = [one] if one is not None and one.next_at is not None else []
-    streams = [_of_rule(connection, rule, question, given) for rule in rules if not rule.parked]
-    streams.append(_of_actions(connection, question, given))
-    return heapq.merge(*streams, key=lambda fire: (fire.starts_at, fire.definition.id))
+    return [rule for rule in rules if not rule.parked]
 
 
 def _of_actions(

@@ -101,6 +101,11 @@ class Hands:
         self.survivors += count
         self._log.error(log_events.SURVIVORS, action_id=key.id if key else None, count=count)
 
+    @property
+    def was_restored(self) -> bool:
+        """Whether the database was brought up to date by the runner's records in this life."""
+        return self._evidence.was_old
+
     async def run(self) -> None:
         """Connect, recover, wait until the connection is lost, and again. Ends by cancellation."""
         wait_s = RETRY_S_FIRST
@@ -155,6 +160,13 @@ class Hands:
         started = await self._store.write(lambda c: _open_books(c, hello))
         self._report_strangers(hello, started)
         statuses = await self._claim_all(started)
+        await self._evidence.doubt(
+            [
+                action.definition.id
+                for action, status in zip(started, statuses, strict=True)
+                if status.state is RunState.UNKNOWN
+            ]
+        )
         adopted = [
             action
             for action, status in zip(started, statuses, strict=True)
@@ -212,8 +224,9 @@ class Hands:
         await self._store.write(lambda c: _set_lanes(c, lanes))
         self._kinds.replace(catalogue)  # after the commit: if that fails, it is read again
         self._log.info(
-            log_events.CATALOGUE_READ, kinds=len(catalogue.kinds), faults=list(catalogue.faults)
-        )
+            log_events.CATALOGUE_READ, kinds=len(catalogue.kinds), faults=list(catalogue.faults),
+            faulty_kinds=sum(1 for manifest in catalogue.kinds.values() if manifest.faults),
+        )  # fmt: skip
         self.on_kinds()
         return True
 

@@ -80,9 +80,13 @@ class Ledger:
         return action
 
     def move(
-        self, connection: sqlite3.Connection, action: Action, transition: Transition
-    ) -> Action:
-        """Apply a transition, on condition that the row still is `action`."""
+        self, connection: sqlite3.Connection, action: Action, transition: Transition, *,
+        counts_at: datetime | None = None,
+    ) -> Action:  # fmt: skip
+        """Apply a transition, on condition that the row still is `action`.
+
+        `counts_at`: when an end was for recurring actions, where the clock is in doubt.
+        """
         moved = apply(action, transition)
         actions.update(connection, action, moved)
         body: dict[str, Any] = {
@@ -99,7 +103,8 @@ class Ledger:
             body["due_at"] = format_instant(moved.due_at)
         self._append(connection, TRANSITION, transition.at, action.row, body)
         if moved.is_final:
-            self._note_end(connection, moved, transition.at)
+            ended_at = counts_at or moved.ended_at or transition.at
+            self._note_end(connection, moved, counts_at or transition.at, ended_at)
         return moved
 
     def tell_recurring(self, connection: sqlite3.Connection, rule: Recurring, at: datetime) -> None:
@@ -115,7 +120,9 @@ class Ledger:
         }
         self._append(connection, LOCAL_DEFINITION, at, None, body)
 
-    def _note_end(self, connection: sqlite3.Connection, action: Action, at: datetime) -> None:
+    def _note_end(
+        self, connection: sqlite3.Connection, action: Action, at: datetime, ended_at: datetime
+    ) -> None:
         """What waits for this end: an interval counted from it, or a rule that now waits in vain.
 
         What follows a FINISHED one is created by the turn (agent.node.occurrences).
@@ -126,7 +133,7 @@ class Ledger:
             if rule is not None and action.missed is None:
                 stands_in = _stands_in(connection, definition)
                 if counts_from(rule, definition, stands_in=stands_in):
-                    state = completed(rule.schedule, rule.state, action.ended_at or at)
+                    state = completed(rule.schedule, rule.state, ended_at)
                     recurring.update(connection, replace(rule, state=state, next_at=at))
         if action.execution_status is not ExecutionStatus.FINISHED:
             for rule in recurring.waiting_for(connection, definition.id):

@@ -15,7 +15,9 @@ from agent.domain.lifecycle import ExecutionStatus
 from agent.infra.prometheus import COUNTER, HISTOGRAM, Family, Histogram, Sample
 from agent.node import metric_names as names
 
-LATENESS_BOUNDS_S = (0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 300, 1800, 7200)
+LATENESS_BOUNDS_S = (
+    0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 300, 1800, 7200,
+)  # fmt: skip
 """From a timer's own jitter to hours behind an exclusive action."""
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import sqlite3
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
-from datetime import datetime
+from datetime import datetime, timedelta
 
 from agent.domain.action import Action, Transition
 from agent.domain.definition import Definition
@@ -23,15 +23,26 @@ from agent.domain.recurring import (
     advance,
     end,
     fold,
+    look_ahead,
     occurrence_of,
     plan_at,
     plan_no_more,
 )
-from agent.domain.schedule.recurrence import Missed, Planned, following, occurrence_id, ran
+from agent.domain.schedule.recurrence import (
+    Missed,
+    Planned,
+    completed,
+    following,
+    occurrence_id,
+    ran,
+    waits_for_end,
+)
+from agent.domain.schedule.rules import ceil_second
 from agent.domain.schedule.spec import Overlap
 from agent.domain.starting import unstart
+from agent.node.gaps import no_gaps, paused_during
 from agent.node.ledger import Ledger
-from agent.node.store import actions, recurring
+from agent.node.store import actions, events, recurring
 
 RULES_PER_TURN_MAX = 200  # a storm of due rules is planned over several turns: exits never wait
 ROWS_PER_TURN_MAX = 500
@@ -46,11 +57,13 @@ class Planner:
     ledger: Ledger
     now: datetime
     lane_of: Callable[[str], Lane]
+    doubted: bool = False
+    """The clock is in doubt: `now` is only counted on from what was believed."""
+    gaps: Callable[[datetime, datetime], Sequence[str]] = no_gaps
+    """Why instants of a range could not be planned in their time, as far as is known."""
     rows: int = 0
     ended: list[Action] = field(default_factory=list)
     """What will never start (missed, overlap, superseded), as it is now."""
-    stops: list[Action] = field(default_factory=list)
-    """What runs and is to be stopped, its cause committed with this."""
     parked: list[tuple[str, str]] = field(default_factory=list)
 
     def plan_due(self) -> bool:
@@ -69,7 +82,7 @@ class Planner:
     def alone(self, rule: Recurring, work: Callable[[Recurring], object]) -> None:
         """A rule that cannot be planned (its zone is gone, a fault of ours) stops no other."""
         self.connection.execute("SAVEPOINT rule")
-        before = self.rows, len(self.ended), len(self.stops)
+        before = self.rows, len(self.ended)
         try:
             work(rule)
         except sqlite3.OperationalError:
@@ -77,7 +90,7 @@ class Planner:
         except Exception as error:  # noqa: BLE001  (told, and seen in the rule's view)
             self.connection.execute("ROLLBACK TO rule")
             self.rows = before[0]
-            del self.ended[before[1] :], self.stops[before[2] :]
+            del self.ended[before[1] :]
             self._park(rule, f"it could not be planned: {error}")
         self.connection.execute("RELEASE rule")
 
@@ -88,32 +101,65 @@ class Planner:
     def fire(self, rule: Recurring) -> Recurring:
         """Carry out what the rule's plan says for now; the rule as it is then."""
         place = self.ledger.place
+        rule = self._caught_up(rule)
         planned = plan_at(rule, self.now, place)
         moved = advance(rule, planned, self.now)
         # First: an end among the rows below may already count the next instant from itself.
         recurring.update(self.connection, moved)
         if planned.missed:
-            self.miss(moved, planned.missed)
-        for one in planned.runs:
-            self.occur(moved, one)
+            self.miss(moved, planned.missed, self._causes(rule, planned.missed))
+        behind = any(one.catch_up for one in planned.runs)
+        made = [self.occur(moved, one, behind=behind) for one in planned.runs]
+        unstarted = sum(1 for one in made if one is not None and one.is_final)
+        if unstarted:
+            moved = self._uncounted(moved, unstarted)
         if moved.ended_at is not None:
             self.ledger.tell_recurring(self.connection, moved, self.now)
+        elif None in made:  # what has its row may have its end as well
+            moved = replace(moved, next_at=self.now)
+            recurring.update(self.connection, moved)
         return moved
 
-    def occur(self, rule: Recurring, planned: Planned) -> Action | None:
-        """One occurrence, with what `overlap` makes of it. None: this instant has its row."""
+    def _caught_up(self, rule: Recurring) -> Recurring:
+        """With the end that it waits for, where that came unheard: while the rule was parked, or
+        before the database was restored.
+        """
+        nominal = rule.state.last_nominal_at
+        if nominal is None or not waits_for_end(rule.schedule, rule.state):
+            return rule
+        if recurring.is_open_at(self.connection, rule.id, nominal):
+            return rule
+        last = actions.by_id(self.connection, occurrence_id(rule.id, nominal))
+        ours = last is not None and last.definition.recurring_id == rule.id
+        ended_at = last.ended_at if last is not None and ours else None
+        return replace(rule, state=completed(rule.schedule, rule.state, ended_at or self.now))
+
+    def _uncounted(self, rule: Recurring, unstarted: int) -> Recurring:
+        """What `overlap` ended at once never started and counts for nothing: `max_runs` goes on."""
+        stored = recurring.by_id(self.connection, rule.id) or rule  # an end moves its anchor
+        state = replace(stored.state, run_count=stored.state.run_count - unstarted)
+        if rule.ended_at is not None:
+            state = completed(rule.schedule, state, self.now)  # what is over hears of no end
+        going_on = replace(stored, state=state, ended_at=None, ended_reason=None)
+        moved = look_ahead(going_on, self.now, self.ledger.place)
+        recurring.update(self.connection, moved)
+        return moved
+
+    def occur(self, rule: Recurring, planned: Planned, *, behind: bool = False) -> Action | None:
+        """One occurrence, with what `overlap` makes of it. None: this instant has its row.
+
+        `behind`: it comes with late ones of the same plan, and has its turn after theirs.
+        """
         definition = self._definition(rule, planned)
         if definition is None:
             return None
-        earlier = recurring.open_occurrences(self.connection, rule.id)
+        earlier = recurring.open_occurrences(self.connection, rule.id, self.now)
         decision = decide_overlap(
-            rule.schedule.overlap, earlier, catch_up=planned.catch_up,
+            rule.schedule.overlap, earlier, catch_up=behind or planned.catch_up,
             late_max=rule.schedule.catch_up.max_count,
         )  # fmt: skip
         for row in decision.ends:
             self._make_way(row)
-        for row in decision.stops:
-            self._stop(row)
         action = self.insert(rule, definition, due_at=planned.starts_at)
         if decision.why is not None:
             ending = unstart(action, Reason.OVERLAP, self.now, error=decision.why)
@@ -129,9 +175,19 @@ class Planner:
             alone=rule.schedule.overlap is not Overlap.ALLOW,
         )  # fmt: skip
 
-    def miss(self, rule: Recurring, missed: Sequence[Missed]) -> Action:
+    def _causes(self, rule: Recurring, missed: Sequence[Missed]) -> list[str]:
+        """What kept these instants from being planned in their time."""
+        first = min(one.first for one in missed)
+        late = timedelta(seconds=rule.offset_s(self.ledger.place))
+        found = list(self.gaps(first + late, max(one.last for one in missed) + late))
+        # Set behind its first instant: by a resume, an edit or its creation, not by the clock.
+        if rule.next_at is not None and rule.next_at > first + late:
+            found += paused_during(events.of_rule(self.connection, rule.id, 2), first)
+        return found
+
+    def miss(self, rule: Recurring, missed: Sequence[Missed], causes: Sequence[str] = ()) -> Action:
         """One row for all instants of these ranges, at the first of them."""
-        folded, text = fold(missed)
+        folded, text = fold(missed, causes)
         first = min(one.first for one in missed)
         planned = Planned(nominal_at=first, starts_at=first)
         definition = self._definition(rule, planned)
@@ -173,9 +229,11 @@ class Planner:
         cause = Reason.CANCELLED_ON_NODE if cancelled else Reason.WITHDRAWN
         if rule.ended_at is None and rule.parked is None:
             rule = self.abandon(rule, f"the recurring action was {cause.value} before")
+        elif rule.ended_at is None:
+            rule = self.abandon_parked(rule)
         over = end(rule, reason, self.now)
         recurring.update(self.connection, over)
-        for one in recurring.open_occurrences(self.connection, rule.id):
+        for one in recurring.open_occurrences(self.connection, rule.id, self.now):
             if not one.started:
                 self._end_row(one.row, cause)
         self.ledger.tell_recurring(self.connection, over, self.now)
@@ -184,10 +242,35 @@ class Planner:
     def follow(self, finished: Action) -> None:
         """The occurrences that this end calls for, in the transaction that settles it."""
         definition = finished.definition
-        waiting = recurring.waiting_for(self.connection, definition.id, definition.recurring_id)
+        waiting = recurring.waiting_for(
+            self.connection, definition.id, definition.recurring_id, parked=True
+        )
         for rule in waiting:
             if rule.parked is None:
                 self.alone(rule, lambda one: self._follow(one, finished))
+            else:
+                self._not_followed(rule, finished)
+
+    def _not_followed(self, rule: Recurring, finished: Action) -> None:
+        """An end that a parked rule would have followed is told; it is not followed later."""
+        at = ceil_second(self._end_of(finished))
+        last = rule.state.last_nominal_at
+        if last is not None and at <= last:
+            at = last + timedelta(seconds=1)
+        why = f"the recurring action is parked: {rule.parked}"
+        self.miss(rule, [Missed(first=at, last=at, count=1, why=why)])
+        state = replace(rule.state, last_nominal_at=at)
+        recurring.update(self.connection, replace(rule, state=state))
+
+    def abandon_parked(self, rule: Recurring) -> Recurring:
+        """What a parked rule has not planned cannot be counted, but from when on it can be told."""
+        first = rule.next_nominal_at
+        if rule.parked is None or rule.next_at is None or rule.next_at > self.now or first is None:
+            return rule
+        last = max(first, self.now.replace(microsecond=0))
+        why = f"the recurring action was parked: {rule.parked}"
+        self.miss(rule, [Missed(first=first, last=last, count=1, counted_all=False, why=why)])
+        return replace(rule, since_at=self.now, state=replace(rule.state, last_nominal_at=first))
 
     def _follow(self, rule: Recurring, finished: Action) -> None:
         moved = self._followed(rule, finished)
@@ -200,7 +283,7 @@ class Planner:
     def _followed(self, rule: Recurring, finished: Action) -> Recurring:
         place = self.ledger.place
         planned = following(
-            rule.schedule, rule.state, finished.ended_at or self.now,
+            rule.schedule, rule.state, self._end_of(finished),
             offset_s=rule.offset_s(place), not_before=rule.definition.from_date,
             not_after=rule.definition.to_date,
         )  # fmt: skip
@@ -213,9 +296,15 @@ class Planner:
             return replace(rule, state=replace(rule.state, last_nominal_at=at))
         moved = replace(rule, state=ran(rule.state, planned))
         recurring.update(self.connection, moved)
-        self.occur(moved, planned)
+        made = self.occur(moved, planned)
+        if made is not None and made.is_final:  # `overlap`: it counts for nothing
+            moved = replace(moved, state=replace(moved.state, run_count=rule.state.run_count))
         limit = rule.schedule.max_runs
         return moved if limit is None or moved.state.run_count < limit else self._exhausted(moved)
+
+    def _end_of(self, finished: Action) -> datetime:
+        """When it ended: by the clock that plans go by, also where the runner read another one."""
+        return self.now if self.doubted else finished.ended_at or self.now
 
     def _exhausted(self, rule: Recurring) -> Recurring:
         """Over by its own schedule, for the reason that its plan has."""
@@ -246,13 +335,6 @@ class Planner:
         action = actions.by_row(self.connection, row)
         if action is not None and action.execution_status is ExecutionStatus.NULL:
             self._end(action, unstart(action, reason, self.now))
-
-    def _stop(self, row: int) -> None:
-        action = actions.by_row(self.connection, row)
-        if action is not None and action.execution_status is ExecutionStatus.STARTED:
-            self.stops.append(
-                self.ledger.ask_to_stop(self.connection, action, Reason.OVERLAP.value)
-            )
 
     def _end(self, action: Action, ending: Transition) -> Action:
         moved = self.ledger.move(self.connection, action, ending)

@@ -22,7 +22,9 @@ from agent.domain.recurring import (
     look_ahead,
     redefine,
 )
+from agent.domain.schedule.recurrence import waits_for_end
 from agent.node.occurrences import Planner
+from agent.node.recalled import recall
 from agent.node.store import actions, recurring
 
 RECURRING_MAX = 100_000  # on one node, ended ones that are still kept included
@@ -87,7 +89,8 @@ def apply_definition(
     if verdict in (Verdict.UNCHANGED, Verdict.TOO_LATE):
         return verdict, current, ()
     if current is None:
-        rule = begin(incoming, now, place)
+        fresh = replace(begin(incoming, now, place), doubted=planner.doubted)
+        rule = recall(connection, fresh, now, place)
         recurring.insert(connection, rule)
     else:
         rule = _redefine(planner, current, incoming)
@@ -103,18 +106,23 @@ def _redefine(planner: Planner, current: Recurring, incoming: Definition) -> Rec
     if not incoming.should_be_executed:
         if current.ended_at is None and current.parked is None:
             current = planner.abandon(current, "the recurring action was withdrawn before")
+        elif current.ended_at is None:
+            current = planner.abandon_parked(current)
         rule = replace(current, definition=incoming, parked=None)
         recurring.update(planner.connection, rule)
         return rule
     settled = _settle_due(planner, current)
     rule = redefine(settled, incoming, planner.now, planner.ledger.place)
+    rule = replace(rule, doubted=settled.doubted and planner.doubted)
     recurring.update(planner.connection, rule)
     return rule
 
 
 def _settle_due(planner: Planner, rule: Recurring) -> Recurring:
-    if rule.ended_at is not None or rule.parked is not None:
+    if rule.ended_at is not None:
         return rule
+    if rule.parked is not None:
+        return planner.abandon_parked(rule)
     if rule.paused is not None:
         return planner.abandon(rule, f"the recurring action was paused: {rule.paused}")
     if rule.next_at is None or rule.next_at > planner.now:
@@ -141,7 +149,8 @@ def pause(planner: Planner, rule: Recurring, reason: str | None) -> Recurring:
 def resume(planner: Planner, rule: Recurring) -> Recurring:
     """Plan again: the pause was as if the node had been down."""
     resumed = replace(rule, paused=None)
-    if resumed.next_at is not None and resumed.parked is None:
+    looks = resumed.next_at is not None and resumed.parked is None
+    if looks and not waits_for_end(resumed.schedule, resumed.state):  # else the turn looks for it
         resumed = look_ahead(resumed, planner.now, planner.ledger.place)
     return _change(planner, resumed)
 

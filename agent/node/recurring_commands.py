@@ -19,7 +19,6 @@ from agent.domain.instants import format_instant
 from agent.domain.reconcile import Verdict
 from agent.domain.recurring import Ended, Recurring, by_hand
 from agent.domain.schedule.recurrence import first_state, occurrences_between
-from agent.infra.clock import Clock
 from agent.node.catalogue import Kinds
 from agent.node.commands import Commands
 from agent.node.engine import Engine
@@ -28,6 +27,7 @@ from agent.node.occurrences import Planner, free_id
 from agent.node.ports import Store
 from agent.node.recurring import apply_definition, pause, resume
 from agent.node.recurring_views import find
+from agent.node.restraint_file import RestraintFile
 from agent.node.store import actions, recurring
 
 T = TypeVar("T")
@@ -47,15 +47,15 @@ class RecurringCommands:
     """The writes of the local API about recurring actions."""
 
     def __init__(
-        self, *, store: Store, ledger: Ledger, engine: Engine, kinds: Kinds, clock: Clock,
-        commands: Commands,
+        self, *, store: Store, ledger: Ledger, engine: Engine, kinds: Kinds, commands: Commands,
+        kept: RestraintFile | None = None,
     ) -> None:  # fmt: skip
         self._store = store
         self._ledger = ledger
         self._engine = engine
         self._kinds = kinds
-        self._clock = clock
         self._commands = commands
+        self._kept = kept
 
     async def create(self, document: Any, requester: Requester = Requester.AGENT_API) -> Recurring:
         """A recurring action of this node. Raises `InvalidDocument` or `Refused` (`conflict`)."""
@@ -187,7 +187,8 @@ class RecurringCommands:
             raise Refused(
                 "final",
                 f"recurring action {definition.id!r} was cancelled on this node and stays so; "
-                "nothing was changed. Create it again with POST to begin anew.",
+                "nothing was changed. Create it again (agentctl recurring add, or POST) to begin "
+                "anew.",
             )
         if rule.ended_at is None:  # an ended one has told so itself
             self._ledger.tell_recurring(planner.connection, rule, planner.now)
@@ -195,15 +196,17 @@ class RecurringCommands:
 
     async def _do(self, decide: Callable[[Planner], T]) -> T:
         def operation(connection: sqlite3.Connection) -> tuple[T, Planner]:
-            planner = Planner(connection, self._ledger, self._clock.now(), self._kinds.lane)
+            moment = self._engine.clock_watch.moment()
+            planner = Planner(connection, self._ledger, moment.at, self._kinds.lane)
+            planner.doubted = moment.doubted
             return decide(planner), planner
 
         done, planner = await self._store.write(operation)
-        for action in planner.stops:
-            self._engine.stop(action)
         self._engine.metrics.turned((), planner.ended)
         self._engine.wake()
         self._engine.changes.notify()
+        if self._kept is not None and isinstance(done, Recurring):
+            await self._kept.keep_pause(done)
         return done
 
 
@@ -221,7 +224,8 @@ def _as_new(planner: Planner, definition: Definition) -> Definition:
         raise Refused(
             "conflict",
             f"there is already {sort} {definition.id!r}; nothing was changed. "
-            "Change a recurring action with PUT, or leave the id out to get a fresh one.",
+            "Change a recurring action with `agentctl recurring edit` (PUT), or leave the id out "
+            "to get a fresh one.",
         )
     if known is None:
         return definition
@@ -229,7 +233,7 @@ def _as_new(planner: Planner, definition: Definition) -> Definition:
     # Also its intervals and delays are counted from now, as of one that was never there.
     anchor_at = first_state(definition.schedule, planner.now, definition.from_date).anchor_at
     state = replace(known.state, run_count=0, anchor_at=anchor_at)
-    fresh = replace(known, paused=None, ended_reason=None, state=state)
+    fresh = replace(known, paused=None, ended_reason=None, state=state, doubted=planner.doubted)
     recurring.update(planner.connection, fresh)
     return replace(definition, revision=max(definition.revision, known.definition.revision + 1))
 
@@ -258,7 +262,7 @@ def _by_hand(planner: Planner, rule: Recurring, nominal_at: datetime) -> Action:
 
 
 def _waiting_by_hand(planner: Planner, rule: Recurring) -> int:
-    open_ = recurring.open_occurrences(planner.connection, rule.id)
+    open_ = recurring.open_occurrences(planner.connection, rule.id, planner.now)
     return sum(1 for one in open_ if not one.regular)
 
 

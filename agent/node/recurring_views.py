@@ -12,6 +12,7 @@ from agent.domain.recurring import Place, Recurring, recurring_view
 from agent.node.store import actions, recurring
 from agent.node.store.meta import Meta
 from agent.node.views import summary_view
+from agent.node.what_is_lost import loss_hint
 from agent.wire.definition import encode_definition
 
 LATEST_SHOWN = 5
@@ -30,7 +31,8 @@ def find(connection: sqlite3.Connection, rule_id: str) -> Recurring:
     rule = recurring.by_id(connection, rule_id)
     if rule is None:
         action = actions.by_id(connection, rule_id)
-        hint = "; there is an action of that id" if action is not None else ""
+        found = action is not None
+        hint = "; there is an action of that id" if found else loss_hint(connection)
         raise NotFound(f"there is no recurring action {rule_id!r} on this node{hint}")
     return rule
 
@@ -41,8 +43,10 @@ def rule_view(
 ) -> dict[str, Any]:  # fmt: skip
     """Definition and what the node keeps of it on one level, with its latest occurrences."""
     found = recurring.latest(connection, rule.id, latest)
+    unreadable = rule.definition.schedule is None
+    stored = recurring.stored_definition(connection, rule.id) if unreadable else None
     return (
-        encode_definition(rule.definition)
+        (stored or encode_definition(rule.definition))
         | recurring_view(rule, place)
         | {
             "accepted_at": format_instant(rule.accepted_at),

@@ -28,6 +28,7 @@ from agent.node.ledger import Ledger
 from agent.node.ports import Hello, StartRecord
 from agent.node.store import actions
 from agent.node.store.meta import Meta, read_meta, write_meta
+from agent.node.store.parking import DEFINITION_LOST
 from agent.node.store.restoring import Restored
 
 DOUBTFUL_SHOWN_MAX = 100
@@ -35,6 +36,8 @@ DUE_AT_ONCE = 500  # rows per transaction
 UNKNOWN_KEPT_MAX = 10_000  # rows made from records; beyond, the oldest are only counted
 ROWS_SKIPPED = 1_000_000  # numbers that the lost database may have given since, not given again
 GENERATION_STEP = 1_000_000  # above every agentd that the lost database had seen
+PUT_BACK = "the runner's records are newer than agent.db: a copy was put back by hand"
+REMOVED = "agent.db was gone and there was no backup: begun empty, beside the runner's records"
 
 
 @dataclass(slots=True)
@@ -47,6 +50,8 @@ class Findings:
     """Among them actions that it did not know at all."""
     unknown: deque[StartRecord] = field(default_factory=lambda: deque(maxlen=UNKNOWN_KEPT_MAX))
     """Their latest starts, to be given rows once all records are read."""
+    unknown_ids: list[str] = field(default_factory=list)
+    """Those that got rows: how they ended is known or will be, what they were to do is not."""
     doubtful: int = 0
     doubtful_ids: list[str] = field(default_factory=list)
 
@@ -91,12 +96,13 @@ def note_restore(
 def note_old_copy(connection: sqlite3.Connection, now: datetime) -> None:
     """The runner has been told of later things than this database: somebody put a copy back."""
     found = connection.execute("SELECT at FROM events ORDER BY seq DESC LIMIT 1").fetchone()
+    begun_anew = found is None and actions.next_row(connection) == 1
     write_meta(
         connection,
         restored=json.dumps(
             {
                 "at": format_instant(now),
-                "why": "the runner's records are newer than agent.db: a copy was put back by hand",
+                "why": REMOVED if begun_anew else PUT_BACK,
                 "source": None,
                 "made_at": format_instant(from_us(found["at"])) if found else None,
                 "covers": False,
@@ -170,7 +176,8 @@ def insert_unknown(
     for record in newest.values():
         if actions.by_id(connection, record.key.id) is None:
             found.starts += 1
-            found.doubt([record.key.id])
+            if len(found.unknown_ids) < DOUBTFUL_SHOWN_MAX:
+                found.unknown_ids.append(record.key.id)
             action = _insert(connection, record, now, lane_of(record.kind))
             _move_to_started(connection, ledger, action, now)
 
@@ -184,10 +191,20 @@ def finish_evidence(
         "pending": False,
         "starts_found": found.starts,
         "unknown_actions": found.unknown_actions,
+        "unknown_ids": found.unknown_ids,
         "doubtful": found.doubtful,
         "doubtful_ids": found.doubtful_ids,
     }
     write_meta(connection, restored=json.dumps(kept), boot_id=boot_id)
+
+
+def doubt_unanswered(connection: sqlite3.Connection, ids: Sequence[str]) -> None:
+    """The runner knows of these that they were started, and not how they ended."""
+    told: dict[str, Any] = json.loads(read_meta(connection).restored)
+    room = max(0, DOUBTFUL_SHOWN_MAX - len(told["doubtful_ids"]))
+    told["doubtful"] += len(ids)
+    told["doubtful_ids"] += ids[:room]
+    write_meta(connection, restored=json.dumps(told))
 
 
 def doubt_overdue(
@@ -261,7 +278,7 @@ def _insert(
     connection: sqlite3.Connection, record: StartRecord, now: datetime, lane: Lane
 ) -> Action:
     """As it was before that start."""
-    rule, nominal = _occurrence_of(connection, record.key.id)
+    rule, nominal = _occurrence_of(connection, record.key.id, now)
     action = Action(
         row=record.key.row,
         definition=Definition(
@@ -275,16 +292,20 @@ def _insert(
         lane=lane,
         attempt=record.attempt - 1,
         start_no=record.key.start_no - 1,
-        parked="known from the runner's records alone: its definition was lost with the database",
+        parked=DEFINITION_LOST,
     )
     actions.insert(connection, action)
     return action
 
 
 def _occurrence_of(
-    connection: sqlite3.Connection, action_id: str
+    connection: sqlite3.Connection, action_id: str, now: datetime
 ) -> tuple[str | None, datetime | None]:
-    """The recurring action of an occurrence; its watermark is raised to an instant that ran."""
+    """The recurring action of an occurrence; its watermark is raised to an instant that ran.
+
+    It is looked at again at once: by what ran it may be over. One that the copy does not have at
+    all gets its count when it is delivered again (agent.node.recalled).
+    """
     rule, _, instant = action_id.rpartition("@")
     known = connection.execute("SELECT 1 FROM recurring WHERE id = ?", (rule,)).fetchone()
     if known is None:
@@ -295,7 +316,8 @@ def _occurrence_of(
         return rule, None  # a backfill or a run by hand: no planned instant
     connection.execute(
         "UPDATE recurring SET last_nominal_at = max(coalesce(last_nominal_at, 0), ?),"
-        " run_count = run_count + 1 WHERE id = ?",
-        (to_us(nominal), rule),
+        " run_count = run_count + 1, next_at = CASE WHEN next_at IS NULL THEN NULL ELSE ? END"
+        " WHERE id = ?",
+        (to_us(nominal), to_us(now), rule),
     )
     return rule, nominal

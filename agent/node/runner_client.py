@@ -339,6 +339,8 @@ def read_record(record: Mapping[str, Any], tail: Mapping[str, str] | None) -> Ex
         output=summarize_output(record.get("output") or {}, tail or {}),
         duration_s=record.get("duration_s"),
         limit=record.get("limit_exceeded"),
+        stopped_at=_instant(record.get("stopped_at")),
+        killed_at=_instant(record.get("killed_at")),
     )
 
 

@@ -60,11 +60,13 @@ def count_rules(connection: sqlite3.Connection) -> dict[str, int]:
 
     (Not in `agent.node.store.recurring`: that would load the arithmetic of schedules.)
     """
-    rows = connection.execute(
-        "SELECT CASE WHEN ended_at IS NOT NULL THEN 'ended' WHEN paused IS NOT NULL THEN 'paused'"
-        " ELSE 'active' END AS word, count(*) AS number FROM recurring GROUP BY word"
-    )
-    return {"active": 0, "paused": 0, "ended": 0} | {row["word"]: row["number"] for row in rows}
+    known, ended, paused = connection.execute(
+        "SELECT (SELECT count(*) FROM recurring),"
+        " (SELECT count(*) FROM recurring INDEXED BY recurring_ended WHERE ended_at IS NOT NULL),"
+        " (SELECT count(*) FROM recurring INDEXED BY recurring_paused"
+        " WHERE paused IS NOT NULL AND ended_at IS NULL)"
+    ).fetchone()
+    return {"active": known - ended - paused, "paused": paused, "ended": ended}
 
 
 def _next_due(connection: sqlite3.Connection) -> datetime | None:

@@ -2,7 +2,7 @@
 
 Pure deciders say what happens; this applies it to the database and reports what the engine must
 do after the commit. Ended first (they free places), then expired, then what recurring actions call
-for, then starts.
+for, then starts, then what has to make way.
 """
 
 from __future__ import annotations
@@ -10,16 +10,19 @@ from __future__ import annotations
 import sqlite3
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 
 from agent.domain.action import Action, Transition
+from agent.domain.clock_doubt import Moment
 from agent.domain.ending import Adopt, ExitRecord, RunState, decide_end, decide_recovery
 from agent.domain.errors import IllegalTransition
 from agent.domain.lane import Lane
-from agent.domain.lifecycle import ExecutionStatus
+from agent.domain.lifecycle import ExecutionStatus, Reason
 from agent.domain.manifest import HOLD, TASK, Manifest, Terms
 from agent.domain.starting import Slots, decide_start, decide_unwanted, decide_withdrawn
+from agent.node.displacing import displace
+from agent.node.gaps import no_gaps
 from agent.node.ledger import Ledger
 from agent.node.occurrences import Planner
 from agent.node.ports import RunKey
@@ -27,7 +30,9 @@ from agent.node.restraints import Restraints, candidates, read_restraints
 from agent.node.store import actions, brakes, recurring
 from agent.node.store.meta import write_meta
 from agent.node.store.parking import PARKED_PER_TURN_MAX, park
+from agent.node.waits import Waits
 
+_TOO_LATE = frozenset({Reason.WINDOW_PASSED, Reason.MISSED, Reason.WINDOW_CLOSED})
 EXPIRED_PER_TURN_MAX = 500  # a storm is folded over several turns, so that exits never wait for it
 
 
@@ -55,8 +60,26 @@ class TurnInput:
     """False until the runner has told what it knows: a waiting row of an old copy may have run."""
     mark: str = ""
     """The time that is believed now, to be kept with whatever this turn changes."""
+    mark_owed: bool = False
+    """It is to be kept even if nothing changes."""
+    running: Sequence[Action] = ()
+    """What runs, without the endings: who has what others wait for."""
+    waits: Waits = field(default_factory=Waits)
     stepped_s: float = 0.0
     """By how much the wall clock was set since the last turn."""
+    corrected_s: float | None = None
+    """Where the clock is believed again: by how much it is ahead of what was counted on."""
+    gaps: Callable[[datetime, datetime], Sequence[str]] = no_gaps
+    """Why nothing was planned in a range of time, as far as is known."""
+    moment: Moment | None = None
+    """What time it is for recurring actions, where that may not be `now`."""
+
+    @property
+    def planned_by(self) -> Moment:
+        """The time that recurring actions go by: `now`, unless that is in doubt."""
+        if self.moment is not None and self.slots.clock_doubtful:
+            return self.moment
+        return Moment(at=self.now)
 
 
 @dataclass(slots=True)
@@ -83,18 +106,24 @@ class TurnResult:
 
 def run_turn(connection: sqlite3.Connection, ledger: Ledger, given: TurnInput) -> TurnResult:
     """Settle endings, end what is too late, start what may start."""
-    result = TurnResult(restraints=read_restraints(connection, given.slots, given.now))
     if given.stepped_s:
         actions.shift_delays(connection, given.now, given.stepped_s)
+        brakes.shift(connection, given.now, given.stepped_s)
+    result = TurnResult(restraints=read_restraints(connection, given.slots, given.now))
+    given.waits.look(connection, given.slots, given.now)
     for ended in given.endings:
         _settle(connection, ledger, given, ended, result)
         result.settled.append(ended.key)
     if not given.slots.clock_doubtful:
+        _begin_again(connection, given)
         if given.evidence_read:
-            _expire(connection, ledger, given.now, result)
+            _expire(connection, ledger, given, result)
         _recur(connection, ledger, given, result)
         _start(connection, ledger, given, result)
-    if result.changed and given.mark:
+        result.stops = displace(connection, ledger, given.slots, given.now)
+        result.changed = result.changed or bool(result.stops)
+    given.waits.filled(given.slots)
+    if given.mark and (result.changed or given.mark_owed):
         write_meta(connection, clock_mark=given.mark)
     result.again = result.again or result.restraints.again
     result.next_at = _earliest(
@@ -103,6 +132,14 @@ def run_turn(connection: sqlite3.Connection, ledger: Ledger, given: TurnInput) -
         brakes.next_expiry(connection, given.now),
     )
     return result
+
+
+def _begin_again(connection: sqlite3.Connection, given: TurnInput) -> None:
+    """Recurring actions whose beginning was written by a clock that has turned out wrong."""
+    if given.corrected_s is not None:
+        recurring.correct_beginnings(connection, given.now, given.corrected_s)
+    if given.corrected_s is not None or given.stepped_s < 0:
+        recurring.lower_beginnings(connection, given.now)
 
 
 def _earliest(*instants: datetime | None) -> datetime | None:
@@ -127,9 +164,11 @@ def _settle(
     transition = _transition(action, given, ended)
     if isinstance(transition, Adopt):
         return
-    moved = _move(connection, ledger, action, transition, result)
+    counts_at = given.planned_by.at if given.planned_by.doubted else None
+    moved = _move(connection, ledger, action, transition, result, counts_at=counts_at)
     if moved is None:
         return
+    given.waits.settled(action, given.now)
     if moved.execution_status is ExecutionStatus.NULL:
         # A withdrawal that came while it ran, and the run is known not to have happened.
         doubtful = given.slots.clock_doubtful
@@ -181,25 +220,27 @@ def _planning(
         manifest = given.manifest_of(kind)
         return Lane.EXCLUSIVE if manifest is None else manifest.lane
 
-    planner = Planner(connection, ledger, given.now, lane_of)
+    planner = Planner(connection, ledger, given.planned_by.at, lane_of)
+    planner.doubted = given.planned_by.doubted
+    planner.gaps = given.gaps
     yield planner
     result.ended += planner.ended
-    result.stops += planner.stops
     result.parked += planner.parked
     result.changed = result.changed or planner.rows > 0 or bool(planner.parked)
 
 
 def _expire(
-    connection: sqlite3.Connection, ledger: Ledger, now: datetime, result: TurnResult
+    connection: sqlite3.Connection, ledger: Ledger, given: TurnInput, result: TurnResult
 ) -> None:
-    late = actions.expired(connection, now, EXPIRED_PER_TURN_MAX)
+    late = actions.expired(connection, given.now, EXPIRED_PER_TURN_MAX)
     for action in late:
         if action.parked is not None:
             _park(connection, action, action.parked, result)
             continue
-        transition = decide_unwanted(action, now)
+        transition = decide_unwanted(action, given.now)
         if transition is None:
             continue
+        transition = _with_wait(action, transition, given, result)
         moved = _move(connection, ledger, action, transition, result)
         if moved is not None:
             result.ended.append(moved)
@@ -221,6 +262,7 @@ def _start(
             decision = decide_start(action, given.now, slots)
             if not isinstance(decision, Transition):
                 continue
+            decision = _with_wait(action, decision, given, result)
             moved = _move(connection, ledger, action, decision, result)
             progressed = True
             if moved is None:
@@ -238,16 +280,31 @@ def _start(
             return
 
 
+def _with_wait(
+    action: Action, transition: Transition, given: TurnInput, result: TurnResult
+) -> Transition:
+    """With what it had waited for, where it starts late or starts no more."""
+    if transition.to is ExecutionStatus.STARTED:
+        waited = given.waits.before_start(action, given.now)
+    elif transition.reason in _TOO_LATE:
+        running = [*given.running, *result.started]
+        waited = given.waits.before_end(action, given.now, given.slots, running)
+    else:
+        return transition
+    return replace(transition, evidence={**transition.evidence, **waited}) if waited else transition
+
+
 def _move(
     connection: sqlite3.Connection,
     ledger: Ledger,
     action: Action,
     transition: Transition,
     result: TurnResult,
+    counts_at: datetime | None = None,
 ) -> Action | None:
     """Move it, or note that the table forbids it: one action's fault must not stop the node."""
     try:
-        moved = ledger.move(connection, action, transition)
+        moved = ledger.move(connection, action, transition, counts_at=counts_at)
     except IllegalTransition as error:
         result.refused.append((action.definition.id, str(error)))
         _park(connection, action, f"what was decided about it cannot be: {error}", result)

@@ -15,6 +15,7 @@ from agent.domain.manifest import Manifest
 from agent.domain.phase import phase_of
 from agent.node.ports import Progress
 from agent.node.store import actions, events
+from agent.node.what_is_lost import loss_hint
 from agent.wire.definition import encode_definition
 from agent.wire.execution import encode_execution
 
@@ -85,8 +86,13 @@ def find(connection: sqlite3.Connection, action_id: str) -> Action:
 
 
 def _not_found(connection: sqlite3.Connection, action_id: str) -> NotFound:
-    recurs = _recurs(connection, action_id)
-    hint = f"; it is a recurring action, see /v1/recurring/{action_id}" if recurs else ""
+    hint = ""
+    if _recurs(connection, action_id):
+        hint = (
+            f"; it is a recurring action (agentctl recurring show {action_id}), and these are its "
+            f"occurrences: agentctl list --recurring {action_id}"
+        )
+    hint = hint or loss_hint(connection)
     return NotFound(f"there is no action {action_id!r} on this node{hint}")
 
 

@@ -39,6 +39,7 @@ from agent.node.store.events import Event
 from agent.node.store.meta import read_meta
 from agent.node.store.pages import count_ahead
 from agent.node.views import HISTORY_MAX
+from agent.node.what_is_lost import loss_hint
 from agent.node.why_rule import why_instant, why_rule
 from agent.wire.messages import TRANSITION
 
@@ -68,10 +69,11 @@ def explain(connection: sqlite3.Connection, action_id: str, look: Look) -> dict[
         return why_action(connection, action, look)
     rule = recurring.by_id(connection, action_id)
     if rule is not None:
-        return why_rule(connection, rule, look.now)
+        return why_rule(connection, rule, look.now, down=look.slots is None)
     instant = why_instant(connection, action_id, look.now, look.place)
     if instant is None:
-        raise NotFound(f"there is no action {action_id!r} on this node, nor was there one lately")
+        text = f"there is no action {action_id!r} on this node, nor was there one lately"
+        raise NotFound(text + loss_hint(connection))
     return instant
 
 
@@ -110,13 +112,15 @@ def _told(action: Action, history: list[Event], look: Look) -> Told:
     moves = [event.body for event in history if event.type == TRANSITION]
     last = moves[-1] if moves else {}
     starts = [move for move in moves if move.get("to") == ExecutionStatus.STARTED.value]
+    start = (starts[-1].get("evidence") or {}) if starts else {}
     terms = look.terms_of(action) if look.terms_of else agree_terms(action.definition, None)
     return Told(
         action=action,
         now=look.now,
         evidence=last.get("evidence") or {},
         was_running=last.get("from") == ExecutionStatus.STARTED.value,
-        late_s=(starts[-1].get("evidence") or {}).get("late_s") if starts else None,
+        late_s=start.get("late_s"),
+        start=start,
         attempts_max=terms.retry.max_attempts,
         timeout_s=terms.timeout_s,
     )

@@ -10,6 +10,7 @@ from typing import Any
 
 from agent.domain.action import Action
 from agent.domain.instants import format_instant, maybe_format, parse_instant
+from agent.domain.lifecycle import Reason
 from agent.domain.phase import phase_of
 from agent.domain.recurring import Place, Recurring
 from agent.domain.schedule.recurrence import occurrences_between
@@ -17,20 +18,24 @@ from agent.domain.why_rule import Instant, fate_of, tell_instant, tell_rule
 from agent.node.store import recurring
 
 LATEST_TOLD = 10
+MISSED_TOLD = 10
+ROWS_COUNTED_MAX = 10_000  # of one rule; "at least ten thousand" says enough
 FOLDED_LOOKED_AT_MAX = 50  # rows of missed ranges, newest before the instant first
-_OCCURRENCE = re.compile(r"(.+)@(\d{4}-\d\d-\d\dT[0-9:.]+Z)(\.b\d+)?\Z")
+_OCCURRENCE = re.compile(r"(.+)@(\d{4}-\d\d-\d\dT[0-9:.]+Z)(\.b\d+)?\Z", re.ASCII)
+_BY_WINDOW = frozenset({Reason.WINDOW_CLOSED.value, Reason.WINDOW_PASSED.value})
 _SECOND = timedelta(seconds=1)
 _FAR = timedelta(days=366 * 5)  # where the next instant after a wrong one is looked for
 _LAST = datetime.max.replace(tzinfo=UTC)
 
 
-def why_rule(connection: sqlite3.Connection, rule: Recurring, now: datetime) -> dict[str, Any]:
+def why_rule(
+    connection: sqlite3.Connection, rule: Recurring, now: datetime, *, down: bool = False
+) -> dict[str, Any]:
     """The whole answer about a recurring action: its latest outcomes are its decisions."""
-    latest = recurring.latest(connection, rule.id, LATEST_TOLD)
     return {
         "id": rule.id,
         "phase": rule.word.upper(),
-        "answer": tell_rule(rule, now),
+        "answer": tell_rule(rule, now, down=down),
         "now": {
             "state": rule.word,
             "paused": rule.paused,
@@ -39,8 +44,25 @@ def why_rule(connection: sqlite3.Connection, rule: Recurring, now: datetime) -> 
             "last_nominal_at": maybe_format(rule.state.last_nominal_at),
             "run_count": rule.state.run_count,
         },
-        "decisions": [_outcome(action, now) for action in reversed(latest)],
+        "decisions": _outcomes(connection, rule.id, now),
     }
+
+
+def _outcomes(connection: sqlite3.Connection, rule_id: str, now: datetime) -> list[dict[str, Any]]:
+    """The latest ones, whatever was missed also before them, and how many are not told."""
+    found = recurring.latest(connection, rule_id, LATEST_TOLD)
+    known = {action.row for action in found}
+    missed = recurring.missed_until(connection, rule_id, _LAST, MISSED_TOLD)
+    found += [action for action in missed if action.row not in known]
+    found.sort(key=lambda action: (action.definition.nominal_at or action.accepted_at, action.row))
+    told = [_outcome(action, now) for action in found]
+    more = recurring.count_rows(connection, rule_id, ROWS_COUNTED_MAX) - len(found)
+    if more > 0:
+        least = "at least " if more + len(found) >= ROWS_COUNTED_MAX else ""
+        what = f"{least}{more} older ones are not told here"
+        see = {"see": f"agentctl list --recurring {rule_id}"}
+        told.insert(0, {"at": None, "what": what, "reason": None, "evidence": see})
+    return told
 
 
 def why_instant(
@@ -113,7 +135,10 @@ def _outcome(action: Action, now: datetime) -> dict[str, Any]:
         "id": definition.id,
         "nominal_at": maybe_format(definition.nominal_at),
         "exit_code": action.exit_code,
+        "signal": action.signal,
         "missed": action.missed,
+        "error": None if action.error == f"exit code {action.exit_code}" else action.error,
+        "to_date": maybe_format(definition.to_date) if action.reason in _BY_WINDOW else None,
     }
     return {
         "at": maybe_format(action.ended_at or action.started_at or action.accepted_at),

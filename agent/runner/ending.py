@@ -109,8 +109,14 @@ class Ending:
             self._stopper.hurry(run.key, kill_at)
         elif run.ended is None:
             run.is_stopping = True
+            run.stopped_at = round(time.time(), 6)
             self._refresh_orphans()  # whose parent is gone is found only by being our child
-            self._begin(run, kill_at, lambda survivors: self._emptied(run, survivors))
+            self._begin(
+                run,
+                kill_at,
+                lambda survivors: self._emptied(run, survivors),
+                lambda: _note_kill(run),
+            )
 
     def refresh(self) -> None:
         """Housekeeping: adopted children, and results that a full disk did not take."""
@@ -186,10 +192,12 @@ class Ending:
                 lambda survivors, run=run: self._left_stopped(run, survivors),  # type: ignore[misc]
             )
 
-    def _begin(self, run: Run, kill_at: float, on_done: Callable[[int], None]) -> None:
-        self._stopper.begin(
-            run.key, TreeStop(run.mark, kill_at, lambda: not self.look(run), on_done, run.group)
-        )
+    def _begin(
+        self, run: Run, kill_at: float, on_done: Callable[[int], None],
+        on_kill: Callable[[], None] = lambda: None,
+    ) -> None:  # fmt: skip
+        stop = TreeStop(run.mark, kill_at, lambda: not self.look(run), on_done, run.group, on_kill)
+        self._stopper.begin(run.key, stop)
 
     def _left_stopped(self, run: Run, survivors: int) -> None:
         """The leftovers of an ended run are gone; its result was told long ago."""
@@ -205,8 +213,8 @@ class Ending:
         self._tell_survivors(survivors, run)
         run.survivors = survivors
         result = exit_record(run, run.ended)
-        if survivors:
-            self._write(run, result)
+        if survivors or (run.killed_at is not None and run.killed_at >= run.ended.ended_at):
+            self._write(run, result)  # more than the main process's end had to tell
         self._on_final(run, result)
         self._reap(run)
 
@@ -232,6 +240,11 @@ class Ending:
     def _other_mains(self, key: Hashable) -> set[int]:
         runs = (*self._running.values(), *self._closing.values())
         return {run.pid for run in runs if run.key != key}
+
+
+def _note_kill(run: Run) -> None:
+    """Whoever asks why it took so long, or what was lost, is told that TERM was not enough."""
+    run.killed_at = round(time.time(), 6)
 
 
 def _is_populated(run: Run) -> bool:

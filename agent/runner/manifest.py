@@ -57,7 +57,7 @@ def parse_manifest(text: bytes) -> tuple[dict[str, Any], list[str]]:
         if key not in _CHECKS:
             faults.append(f"{key} is unknown{checks.nearest(key, _CHECKS)}")
         elif fault := _CHECKS[key](value):
-            faults.append(f"{key} {fault}")
+            faults.append(f"{key}{fault}" if fault.startswith(".") else f"{key} {fault}")
         else:
             manifest[key] = value
     _read_schema(manifest, faults)

@@ -37,10 +37,10 @@ class Run:
 
     __slots__ = (
         "action_id", "attempt", "ended", "file_fd", "grace_s", "group", "is_launched", "is_left",
-        "is_stopping", "key", "kind", "limits", "marks", "outputs", "pid", "pidfd", "pipes",
-        "progress", "roots", "script_digest", "started", "started_at", "started_monotonic",
-        "stop_at", "stop_cause", "survivors", "timed_out_after_s", "timeout_s", "timeout_timer",
-        "window_timer",
+        "is_stopping", "key", "killed_at", "kind", "limits", "marks", "outputs", "pid", "pidfd",
+        "pipes", "progress", "roots", "script_digest", "started", "started_at",
+        "started_monotonic", "stop_at", "stop_cause", "stopped_at", "survivors",
+        "timed_out_after_s", "timeout_s", "timeout_timer", "window_timer",
     )  # fmt: skip
 
     def __init__(self, key: Key, values: dict[str, Any], script: Script) -> None:
@@ -68,6 +68,8 @@ class Run:
         self.roots: set[int] = set()  # adopted children of the runner that belong to this run
         self.stop_cause = "none"
         self.is_stopping = False
+        self.stopped_at: float | None = None  # when TERM was sent
+        self.killed_at: float | None = None  # when KILL had to be
         self.timed_out_after_s: float | None = None
         self.ended: Ended | None = None
         self.survivors = 0
@@ -135,6 +137,7 @@ def exit_record(run: Run, ended: Ended) -> dict[str, Any]:
         "attempt": run.attempt, "kind": run.kind, "pid": run.pid, "started_at": run.started_at,
         "ended_at": ended.ended_at, "duration_s": ended.duration_s, "code": ended.code,
         "signal": ended.signal, "stop_cause": run.stop_cause, "spawn_error": ended.spawn_error,
+        "stopped_at": run.stopped_at, "killed_at": run.killed_at,
         "survivors": run.survivors, "timed_out_after_s": run.timed_out_after_s,
         "limit_exceeded": ended.limit_exceeded,
         "script_digest": run.script_digest,
@@ -158,6 +161,7 @@ def failure_record(
         "row": key.row, "start_no": key.start_no, "id": values["id"],
         "attempt": values["attempt"], "kind": values["kind"], "pid": None, "started_at": None,
         "ended_at": now, "duration_s": 0.0, "code": None, "signal": None, "stop_cause": "none",
+        "stopped_at": None, "killed_at": None,
         "spawn_error": {"code": code, "message": short_message(message)}, "survivors": 0,
         "timed_out_after_s": None, "limit_exceeded": None, "script_digest": None,
         "output": {"stdout": nothing, "stderr": nothing}, "files": {"stdout": [], "stderr": []},

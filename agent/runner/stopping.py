@@ -26,7 +26,8 @@ class TreeStop:
     """One tree that is being stopped."""
 
     __slots__ = (
-        "group", "has_main", "kill_at", "mark", "on_done", "patience_until", "seen", "termed",
+        "group", "has_main", "kill_at", "mark", "on_done", "on_kill", "patience_until", "seen",
+        "termed",
     )  # fmt: skip
 
     def __init__(
@@ -36,7 +37,9 @@ class TreeStop:
         has_main: Callable[[], bool],
         on_done: Callable[[int], None],
         group: Group | None = None,
+        on_kill: Callable[[], None] = lambda: None,
     ) -> None:
+        self.on_kill = on_kill  # called once, just before the first KILL
         self.group = group  # its cgroup, where it has one: killed at once, verified by the kernel
         self.mark = mark
         self.kill_at = kill_at
@@ -113,6 +116,8 @@ class Stopper:
         has_main = stop.has_main()
         count = len(left) or int(not has_main and _is_populated(stop))
         if count and now >= stop.kill_at:
+            if stop.patience_until is None:
+                stop.on_kill()
             if stop.group is not None:
                 stop.group.kill()
             for process in left:

@@ -1,8 +1,8 @@
 """Whether the wall clock is to be believed where a window ends by it while `agentd` is away.
 
 `agentd` judges the clock and lifts the windows of what runs while it is in doubt. Where it is not
-there, or is slower than our next look, this much is judged here: a clock that leaps far ahead, while
-the kernel's clock that also counts suspend does not, ends nothing for a while.
+there, or is slower than our next look, this much is judged here: a clock that leaps far ahead,
+while the kernel's clock that also counts suspend does not, ends nothing for a while.
 """
 
 from __future__ import annotations

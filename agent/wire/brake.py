@@ -25,7 +25,7 @@ FIELDS: Mapping[str, Field] = {
 
 
 def decode_brake(document: Any, now: datetime) -> dict[str, Any]:
-    """The members `kind`, `labels`, `reason` and `expires_at` of a new brake.
+    """The members `kind`, `labels`, `reason`, `expires_at` and `elapses` of a new brake.
 
     Raises `InvalidDocument` with every fault.
     """
@@ -56,6 +56,7 @@ def decode_brake(document: Any, now: datetime) -> dict[str, Any]:
         "labels": values.get("labels", {}),
         "reason": values["reason"].strip(),
         "expires_at": expires_at,
+        "elapses": "for_s" in values,
     }
 
 

@@ -1,7 +1,8 @@
 """Definitions as JSON (DESIGN §4): one table of fields, strict in, complete out.
 
 `decode_definition` reports all faults at once and refuses what it cannot keep; fields that this
-version does not know are kept in `extra` and ignored, except when `requires` names them.
+version does not know are kept in `extra` and ignored, except when `requires` names them. A newer
+core may send such; from somebody's own hand (`decode_submitted`) one that is almost ours is a slip.
 """
 
 from __future__ import annotations
@@ -9,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import fields as dataclass_fields
 from datetime import datetime
+from itertools import islice
 from typing import Any
 
 from agent.domain.definition import (
@@ -21,7 +23,7 @@ from agent.domain.definition import (
     Retry,
     RiskLevel,
 )
-from agent.domain.errors import Fault, InvalidDocument, shown
+from agent.domain.errors import FAULTS_SHOWN_MAX, Fault, InvalidDocument, shown
 from agent.domain.ids import RECURRING_ID_CHARS_MAX
 from agent.domain.instants import SPAN_S_MAX, format_instant
 from agent.domain.schedule.spec import Schedule
@@ -46,6 +48,11 @@ _REPORTED = frozenset(
 _SAME_AS = {"action_id": "id", "action_type": "kind"}
 _OTHER_WORDS = {"end_date": "to_date", "start_date": "from_date", "type": "kind"}
 _STATUS_WORDS = frozenset({"pending", "queued", "scheduled", "NEW", "NULL"})
+SLIP_CUTOFF = 0.82  # `timout_s`, `form_date`, `lables` are slips; not `note`, nor what a view adds
+_NOT_WRITTEN = frozenset({"requester", "recurring_id", "nominal_at", "retry_of"})
+"""What the door or the node sets: nobody means these by a slip."""
+OWN_PREFIX = "x_"
+"""Members that begin so are somebody's own, however they go on."""
 
 
 def _retry(value: Any) -> Retry:
@@ -150,6 +157,31 @@ def decode_definition(document: Any, **defaults: Any) -> Definition:
     return Definition(**values, extra=extra)
 
 
+def decode_submitted(document: Any, **defaults: Any) -> Definition:
+    """As `decode_definition`, for what somebody has just written: names almost ours are refused."""
+    slips = _slips(document) if isinstance(document, dict) else []
+    try:
+        definition = decode_definition(document, **defaults)
+    except InvalidDocument as error:
+        raise InvalidDocument([*error.faults, *slips]) from None
+    if slips:
+        raise InvalidDocument(slips)
+    return definition
+
+
+def _slips(document: Mapping[str, Any]) -> list[Fault]:
+    known = {*FIELDS, *_REPORTED, *_SAME_AS, "status"}
+    meant = [name for name in FIELDS if name not in _NOT_WRITTEN] + [*_SAME_AS]
+    faults = []
+    unknown = (key for key in document if key not in known and not key.startswith(OWN_PREFIX))
+    for key in islice(unknown, FAULTS_SHOWN_MAX):
+        hint = f.nearest(key[: f.NAME_CHARS_MAX], meant, SLIP_CUTOFF)
+        if hint and _ours(key) not in known:  # else told already, by the name it has here
+            own = "a member of your own begins with x_, or goes into metadata"
+            faults.append(Fault(key[: f.NAME_CHARS_MAX], f"is not known here{hint} ({own})"))
+    return faults
+
+
 def _one_name_each(document: Mapping[str, Any]) -> tuple[dict[str, Any], list[Fault]]:
     """Seed 004's second names folded into ours; both given must agree."""
     given = dict(document)
@@ -175,13 +207,18 @@ def _one_name_each(document: Mapping[str, Any]) -> tuple[dict[str, Any], list[Fa
 def _extra_faults(extra: Mapping[str, Any]) -> list[Fault]:
     faults = []
     for key in extra:
-        ours = f.snake_case(key)
-        ours = _SAME_AS.get(ours) or _OTHER_WORDS.get(ours) or ours
+        ours = _ours(key)
         if ours != key and (ours in FIELDS or ours in _REPORTED):
             faults.append(Fault(key, f"is called {ours!r} here"))
     if len(strict_json.encode(extra)) > EXTRA_BYTES_MAX:
         faults.append(Fault("", f"unknown fields take more than {EXTRA_BYTES_MAX} bytes"))
     return faults
+
+
+def _ours(key: str) -> str:
+    """The name here of what others call so."""
+    ours = f.snake_case(key)
+    return _SAME_AS.get(ours) or _OTHER_WORDS.get(ours) or ours
 
 
 def _joint_faults(values: Mapping[str, Any]) -> list[Fault]:

@@ -23,6 +23,7 @@ from agent.wire.schedule_text import cron_line, interval, plain_text, span, time
 DURATION_S_MAX = 366 * 86_400.0
 JITTER_S_MAX = 7 * 86_400.0  # spreading further than a week is another schedule
 CATCH_UP_COUNT_MAX = 1000  # each is an occurrence with a row of its own
+CATCH_UP_AGE_S_MAX = 366 * 86_400.0  # what lies further back is found and counted in one turn
 RUNS_MAX = 2**31
 _WHEN = ("cron", "every", "at", "after")
 _SPANS = {"duration": "duration_s", "jitter": "jitter_s", "delay": "delay_s"}
@@ -80,7 +81,7 @@ def _catch_up(value: Any) -> CatchUp:
         value,
         {
             "mode": Field(f.choice(CatchUpMode)),
-            "max_age_s": Field(span(0, SPAN_S_MAX)),
+            "max_age_s": Field(span(0, CATCH_UP_AGE_S_MAX)),
             "max_count": Field(f.integer(1, CATCH_UP_COUNT_MAX)),
         },
     )

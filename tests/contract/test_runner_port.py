@@ -150,6 +150,9 @@ async def test_stop_ends_it_with_its_cause(make: MakeClient, client: Client) -> 
     await client.port.stop(key(1), "withdrawn", 5.0)
     record = await client.exit_of(1)
     assert (record.stop_cause, record.signal, record.code) == ("withdrawn", 15, None)
+    assert record.stopped_at is not None
+    assert record.stopped_at <= record.ended_at
+    assert record.killed_at is None
 
 
 @scenario
@@ -161,6 +164,9 @@ async def test_what_ignores_term_is_killed_after_the_grace(
     await client.port.stop(key(1), "overlap", 0.3)
     record = await client.exit_of(1)
     assert (record.stop_cause, record.signal) == ("overlap", 9)
+    assert record.stopped_at is not None
+    assert record.killed_at is not None
+    assert 0.2 < (record.killed_at - record.stopped_at).total_seconds() < 5
 
 
 @scenario

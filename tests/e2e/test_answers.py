@@ -57,11 +57,26 @@ def test_why_follows_an_action_from_its_queue_to_its_end(node: NodeProcess) -> N
     node.call("POST", "/v1/actions/first/cancel")
     node.wait_status("second")
     assert why(node, "second")["answer"].startswith("Attempt 1 exited 0 after")
+    assert "started late because its place, the exclusive one" in why(node, "second")["answer"]
     told = why(node, "first")["answer"]
     assert told.startswith("It was cancelled on this node while attempt 1 ran, and was stopped")
     node.stop()
     down = node.agentctl("why", "second")
     assert "Attempt 1 exited 0 after" in down.stdout, down.stderr
+
+
+def test_why_tells_that_term_was_not_enough(node: NodeProcess) -> None:
+    node.run("stubborn", {"seconds": 60}, id="deaf", timeout_s=0.6, grace_s=0.4)
+    node.wait_status("deaf")
+    told = why(node, "deaf")
+    assert "its timeout of 0.60 s passed" in told["answer"]
+    assert "(TERM after 0.6" in told["answer"]
+    assert "s later, as it still ran)" in told["answer"]
+    evidence = told["decisions"][-1]["evidence"]
+    assert evidence["stopped_at"] < evidence["killed_at"]
+    code, answer = node.call("POST", "/v1/actions", {"kind": "sleep", "timout_s": 3})
+    assert code == 422
+    assert "did you mean 'timeout_s'?" in str(answer["faults"])
 
 
 def test_a_stranger_learns_nothing_and_a_token_is_rotated_without_a_restart(

@@ -41,8 +41,11 @@ def test_pause_drain_and_resume_survive_a_kill(node: NodeProcess) -> None:
     assert (status["paused"], status["pause_reason"], status["draining"]) == (True, "upgrade", True)
     assert status["paused_by"] == getpass.getuser()
     assert status["paused_at"] == first["paused_at"]
-    again = post(node, "/v1/drain", {"wait_s": 20})
+    again = post(node, "/v1/drain", {"wait_s": 20, "reason": "reboot"})
     assert (again["drained"], again["running"]) == (True, [])
+    assert node.status()["pause_reason"] == "reboot", "a new reason counts"
+    assert post(node, "/v1/drain", {})["drained"]
+    assert node.status()["pause_reason"] == "reboot", "no reason changes nothing"
     assert node.wait_status("misses")["reason"] == "window_passed", "windows close all the same"
     assert node.show("waits")["phase"] == "PAUSED"
     node.run("sleep", {"seconds": 0}, id="cancelled")

@@ -49,6 +49,7 @@ def history_behind_the_backup(node: NodeProcess, file: Path) -> None:
     node.start()
     back_up(node)
     assert node.call("POST", "/v1/resume")[0] == 200
+    assert node.call("POST", "/v1/brake", {"kind": "held", "reason": "since"})[0] == 201
     payload = {"file": str(file), "seconds": 0, "code": 4}
     node.run("stamp", payload, id="unknown")
     node.run("stamp", {"file": str(file), "seconds": RUNS_S, "code": 6}, id="runs-unknown")
@@ -64,15 +65,21 @@ def assert_true_to_the_evidence(node: NodeProcess, file: Path) -> None:
         action = node.wait_status(name)
         assert (action["execution_status"], action["exit_code"]) == ("FAILED", code)
     restored = node.status()["restored"]
-    assert restored["doubtful_ids"] == ["unknown", "runs-unknown"]
+    assert restored["unknown_ids"] == ["unknown", "runs-unknown"]
+    assert (restored["doubtful"], restored["doubtful_ids"]) == (0, []), "all have their true ends"
+    assert "being restored" not in restored["why"]
     assert (restored["starts_found"], restored["unknown_actions"]) == (4, 2)
     for name, code in (("runs", 5), ("runs-unknown", 6)):
         action = node.wait_status(name)
         assert (action["execution_status"], action["exit_code"]) == ("FAILED", code), action
     starts = stamps.read(file, "start")
     assert starts == {(name, 1): 1 for name in ("ends", "runs", "unknown", "runs-unknown")}
-    assert node.status()["paused"], "as the backup has it"
-    node.call("POST", "/v1/resume")
+    assert not node.status()["paused"], "resumed since the backup"
+    assert [brake["kind"] for brake in node.status()["brakes"]] == ["held"], "set since the backup"
+    source = restored["source"] or ""
+    wait_until(lambda: node.status()["backup"]["file"] > source, 20, "no backup was made soon")
+    code, answer = node.call("GET", "/v1/actions/never-was")
+    assert (code, "came later is lost" in answer["message"]) == (404, True)
     node.run("tiny", id="after")
     assert node.wait_status("after")["execution_status"] == "FINISHED"
 

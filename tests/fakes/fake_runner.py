@@ -54,6 +54,7 @@ class Run:
     kind: str = ""
     tombstone: bool = False
     stop_cause: str = "none"
+    stopped_at: datetime | None = None
     record: ExitRecord | None = None
     output: bytes = b""
 
@@ -193,9 +194,7 @@ class FakeRunner:
             if key not in self._processes:
                 self.runs.pop(key, None)
 
-    def records(
-        self, after: Key | None
-    ) -> tuple[list[StartRecord], Key | None]:
+    def records(self, after: Key | None) -> tuple[list[StartRecord], Key | None]:
         """All starts behind `after`, in pages of two, so that paging is seen."""
         behind = sorted(key for key in self.runs if after is None or key > after)
         started = [key for key in behind if not self.runs[key].tombstone]
@@ -289,7 +288,8 @@ class FakeRunner:
                 return
         else:
             process.stopping = True
-            self.runs[process.request.key.row, process.request.key.start_no].stop_cause = cause
+            run = self.runs[process.request.key.row, process.request.key.start_no]
+            run.stop_cause, run.stopped_at = cause, self._clock.now()
             if process.behaviour.on_term != "ignore":
                 code = 0 if process.behaviour.on_term == "exit" else None
                 number = None if code == 0 else SIGTERM
@@ -318,6 +318,8 @@ class FakeRunner:
             code=code,
             signal=number,
             stop_cause=run.stop_cause,
+            stopped_at=run.stopped_at,
+            killed_at=self._clock.now() if number == SIGKILL and run.stopped_at else None,
             duration_s=round(self._loop.time() - process.started_s, 6),
         )
         self._tell_end(process, code, number, run.stop_cause, recorded=True)

@@ -181,7 +181,7 @@ class Agentd:
             kinds=self.kinds, clock=clock, random_bits=self.random_bits, limits=QueueLimits(),
         )  # fmt: skip
         self.recurring = RecurringCommands(
-            store=store, ledger=self.ledger, engine=self.engine, kinds=self.kinds, clock=clock,
+            store=store, ledger=self.ledger, engine=self.engine, kinds=self.kinds,
             commands=self.commands,
         )  # fmt: skip
 

@@ -77,8 +77,10 @@ class SkipsEvents(Ledger):
 
     skipped = 0
 
-    def move(self, connection: sqlite3.Connection, action: Any, transition: Any) -> Any:
-        moved = super().move(connection, action, transition)
+    def move(
+        self, connection: sqlite3.Connection, action: Any, transition: Any, **more: Any
+    ) -> Any:
+        moved = super().move(connection, action, transition, **more)
         SkipsEvents.skipped += 1
         if SkipsEvents.skipped % 9 == 0:
             connection.execute("DELETE FROM events WHERE seq = (SELECT max(seq) FROM events)")
@@ -187,8 +189,10 @@ def test_a_node_that_takes_old_revisions_is_found(monkeypatch: pytest.MonkeyPatc
     class Swaps(Ledger):
         """Puts the revision back by one now and then."""
 
-        def move(self, connection: sqlite3.Connection, action: Any, transition: Any) -> Any:
-            moved = super().move(connection, action, transition)
+        def move(
+            self, connection: sqlite3.Connection, action: Any, transition: Any, **more: Any
+        ) -> Any:
+            moved = super().move(connection, action, transition, **more)
             connection.execute(
                 "UPDATE actions SET revision = 1 WHERE row = ? AND revision > 1", (action.row,)
             )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 
 import click
@@ -10,6 +11,7 @@ from agent.cli.api_client import ApiClient, segment
 from agent.cli.core_commands.context import CoreContext
 from agent.cli.output import Command, json_option, now
 from agent.cli.output import show as show_document
+from agent.cli.rules import in_words, in_zone, rule_told, state_of, terms
 from agent.cli.tables import pairs, table, width_of_output
 from agent.cli.times import relative
 from agent.wire import strict_json
@@ -98,6 +100,7 @@ def _readable(one: dict[str, Any]) -> str:
             ("attempt", one["attempt"] or None),
             ("exit code", one["exit_code"]),
             ("error", one["error"]),
+            *_recurring(one),
             ("asked", f"{requested['type']} at {requested['at']}, not settled yet"
              if requested else None),
             ("refused", _compact(one["refused"])),
@@ -114,6 +117,24 @@ def _readable(one: dict[str, Any]) -> str:
             ("output", output.get("tail") if isinstance(output.get("tail"), str) else None),
         ]
     )  # fmt: skip
+
+
+def _recurring(one: dict[str, Any]) -> Iterator[tuple[str, Any]]:
+    """How a recurring action stands on its node, as it was reported last."""
+    if one.get("schedule") is None:
+        return
+    yield "schedule", in_words(one["schedule"])
+    yield from terms(one["schedule"])
+    standing = one.get("recurring")
+    if standing is None:
+        yield "on the node", "not reported yet"
+        return
+    zone = standing.get("zone")
+    yield "on the node", state_of({"state": "?", **standing})
+    for name, key in (("next", "next_at"), ("last", "last_nominal_at"), ("over since", "ended_at")):
+        if standing.get(key):
+            yield name, f"{in_zone(standing[key], zone)}  ({relative(standing[key], now())})"
+    yield "runs", standing.get("run_count")
 
 
 def _compact(value: Any) -> str | None:
@@ -133,7 +154,7 @@ def history(
     core: CoreContext = context.obj
     found = _whole_history(core.client(), action_id, node, owner)
     rows = [[one["at"], one["by"], one["type"], _story(one)] for one in found["events"]]
-    readable = table(["AT", "BY", "EVENT", "WHAT"], rows, width_of_output())
+    readable = table(["AT", "BY", "EVENT", "WHAT"], rows, width_of_output(), flow={"WHAT"})
     show_document(context, found, readable)
 
 
@@ -152,6 +173,10 @@ def _whole_history(
 def _story(event: dict[str, Any]) -> str:
     if event["type"] == "transition":
         return f"{event.get('from')} → {event.get('to')} ({event.get('reason')})"
+    rule = event.get("recurring")
+    if isinstance(rule, dict):
+        definition = event.get("definition") or {}
+        return rule_told(rule, definition.get("revision"), definition.get("schedule"))
     rest = {k: v for k, v in event.items() if k not in _EVENT_FRAME and v is not None}
     return " ".join(f"{key}={value}" for key, value in rest.items())
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import datetime
 from typing import Any
 
 import click
@@ -9,6 +10,7 @@ import click
 from agent.cli.api_client import segment
 from agent.cli.core_commands.context import CoreContext
 from agent.cli.output import Command, json_option, now, show, wants_json
+from agent.cli.status_lines import held
 from agent.cli.tables import pairs, table, width_of_output
 from agent.cli.times import relative
 from agent.cli.values import span_s
@@ -64,12 +66,38 @@ def _agents_table(listed: list[dict[str, Any]]) -> str:
             one["counts"].get("NULL", 0),
             one["counts"].get("FINISHED", 0),
             one["counts"].get("FAILED", 0),
-            "fenced" if one["fenced_count"] else "",
+            _held_back(one),
         ]
         for one in listed
     ]
-    headers = ["NODE", "SEEN", "VERSION", "RUNNING", "WAITING", "DONE", "FAILED", ""]
-    return table(headers, rows, width_of_output())
+    headers = ["NODE", "SEEN", "VERSION", "RUNNING", "WAITING", "DONE", "FAILED", "HELD BACK BY"]
+    return table(headers, rows, width_of_output(), flow={"HELD BACK BY"})
+
+
+def _held_back(one: dict[str, Any]) -> str:
+    """What a person should know before wondering why nothing starts there; `agents ID` says why."""
+    told = ["fenced"] if one["fenced_count"] else []
+    if (one.get("pause") or {}).get("paused"):
+        told.append("paused")
+    told += [f"brake on {held(brake)}" for brake in one.get("brakes") or []]
+    return ", ".join(told)
+
+
+def _pause(pause: dict[str, Any] | None, moment: datetime) -> str | None:
+    if not pause or not pause.get("paused"):
+        return None
+    reason = pause.get("pause_reason") or "no reason given"
+    by = f"; by {pause['paused_by']}" if pause.get("paused_by") else ""
+    since = relative(pause.get("paused_at"), moment)
+    return f"{reason}{by}, since {pause.get('paused_at')} ({since})"
+
+
+def _brakes(brakes: list[dict[str, Any]]) -> str:
+    return "\n".join(
+        f"{held(brake)} until {brake.get('expires_at') or 'it is released'}: "
+        f"{brake.get('reason') or 'no reason given'} (by {brake.get('by') or 'nobody known'})"
+        for brake in brakes
+    )
 
 
 def _readable(one: dict[str, Any]) -> str:
@@ -86,6 +114,8 @@ def _readable(one: dict[str, Any]) -> str:
             ("enrolled", one["enrolled_at"]),
             ("instance", one["instance"]),
             ("fenced", f"{one['fenced_count']} times" if one["fenced_count"] else None),
+            ("paused", _pause(one.get("pause"), moment)),
+            ("brakes", _brakes(one.get("brakes") or [])),
             ("actions", counts or "none"),
             ("undelivered", one["undelivered"]),
             ("kinds", kinds or "not reported yet"),

@@ -49,7 +49,8 @@ def _list(node: Node) -> None:
          relative(brake["expires_at"], now), brake["reason"], brake["by"]]
         for brake in told["brakes"]
     ]  # fmt: skip
-    click.echo(table(COLUMNS, rows, width_of_output()) if rows else "no brake is on")
+    shown = table(COLUMNS, rows, width_of_output(), flow={"HOLDS", "REASON"})
+    click.echo(shown if rows else "no brake is on")
 
 
 def _put_on(node: Node, given: dict[str, Any]) -> None:

@@ -11,7 +11,7 @@ import click
 from agent.cli.door import Node
 from agent.cli.exits import ACTION_FAILED
 from agent.cli.node_commands.command import node_command
-from agent.cli.tables import text
+from agent.cli.tables import sentence, width_of_output
 
 _SIGNS: Mapping[str, str] = {"ok": "✓", "warn": "!", "fail": "✗"}
 CHECK_S_MAX = 60.0  # an integrity check of a large database takes its time
@@ -26,22 +26,23 @@ def command(node: Node) -> None:
     if node.as_json:
         node.print_json(told)
     else:
-        click.echo("\n".join(describe(checks)))
+        click.echo("\n".join(describe(checks, width_of_output())))
     if any(check["state"] == "fail" for check in checks):
         sys.exit(ACTION_FAILED)
 
 
-def describe(checks: list[Mapping[str, Any]]) -> Iterator[str]:
-    """A line per check; advice below it where something is to be done."""
+def describe(checks: list[Mapping[str, Any]], width: int | None = None) -> Iterator[str]:
+    """A line per check; below it what else it found, and advice where something is to be done."""
     widest = max((len(check["name"]) for check in checks), default=0)
     for check in checks:
         sign = _SIGNS.get(check["state"], "?")
-        yield _one_line(f"{sign} {check['name']:<{widest}}  {check['found']}")
+        below = " " * (widest + 4)
+        head = f"{sign} {check['name']:<{widest}}  "
+        found = check["found"] if width is not None else check["found"].replace("\n", "; ")
+        for part in found.split("\n"):
+            yield from sentence(part, width, first=head, rest=below)
+            head = below
         if check.get("advice") and check["state"] != "ok":
-            yield _one_line(f"  {'':<{widest}}  → {check['advice']}")
+            yield from sentence(check["advice"], width, first=f"{below}→ ", rest=f"{below}  ")
     counts = {state: sum(1 for c in checks if c["state"] == state) for state in _SIGNS}
     yield f"{counts['ok']} well, {counts['warn']} to look at, {counts['fail']} wrong"
-
-
-def _one_line(value: str) -> str:
-    return text(value).replace("\n", " ")

@@ -33,7 +33,7 @@ def command(node: Node) -> None:
         ]
         for kind in told["kinds"]
     ]
-    click.echo(table(COLUMNS, rows, width_of_output()))
+    click.echo(table(COLUMNS, rows, width_of_output(), flow={"DESCRIPTION"}))
     faults = [(kind["kind"], fault) for kind in told["kinds"] for fault in kind["faults"]]
     for name, fault in faults:
         click.echo(f"{name} cannot be used: {fault}", err=True)
@@ -42,7 +42,9 @@ def command(node: Node) -> None:
 
 
 def _runs(kind: dict[str, Any]) -> str:
-    """Beside what it runs, and how long."""
+    """Beside what it runs, and how long; or that it does not: the faults stand below."""
+    if kind["faults"]:
+        return "NOT: faulty"
     if kind["mode"] == "hold":
         return "all its window"
     return "beside others" if kind["parallel"] else "alone"

@@ -15,8 +15,10 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from agent.cli import completing
+from agent.cli.api_client import segment
 from agent.cli.defining import Reading
 from agent.cli.door import Node
+from agent.cli.exits import NOT_FOUND, Failure
 from agent.cli.node_commands.command import node_command
 from agent.cli.tables import table, width_of_output
 from agent.cli.times import read_when, relative
@@ -33,12 +35,22 @@ MORE = "There are more: --limit N, --all, or narrow it by --since, --status, --k
 _AGO = "-"
 
 
+class _Status(click.Choice[str]):
+    """The execution statuses; a phase is another option's, and that is said."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
+        """The status as it is written. Fails as every choice does."""
+        from agent.domain.phase import Phase  # noqa: PLC0415
+
+        if value.upper() not in STATUSES and value.upper() in Phase.__members__:
+            self.fail(f"{value!r} is a phase; ask with --phase {value.upper()}", param, ctx)
+        return super().convert(value, param, ctx)
+
+
 @click.command("list")
 @click.option("--queue", "view", flag_value="queue", help="Only what waits or runs, oldest first.")
 @click.option("--finished", "view", flag_value="finished", help="Only what ended, newest first.")
-@click.option(
-    "--status", type=click.Choice(STATUSES, case_sensitive=False), help="Only this status."
-)
+@click.option("--status", type=_Status(STATUSES, case_sensitive=False), help="Only this status.")
 @click.option("--phase", help="Only this phase, as RUNNING or CANCELLED.")
 @click.option("--kind", shell_complete=completing.kinds, help="Only this kind.")
 @click.option("--recurring", metavar="ID", shell_complete=completing.rule_ids,
@@ -77,6 +89,27 @@ def command(node: Node, view: str | None, jsonl: bool, **given: Any) -> None:
     node.tell_if_down()
     if more:
         click.echo(MORE, err=True)
+    if not actions:
+        _tell_unknown(node, wanted)
+
+
+def _tell_unknown(node: Node, wanted: Wanted) -> None:
+    """Nothing was found: of a name that nobody knows here that is no wonder."""
+    rule_id, kind = wanted.recurring, wanted.kind
+    if rule_id is not None:
+        try:
+            node.read(
+                lambda api: api.get(f"/v1/recurring/{segment(rule_id)}"),
+                lambda state: state.show_recurring(rule_id, wanted.now),
+            )
+        except Failure as error:
+            if error.exit_code != NOT_FOUND:
+                raise
+            click.echo(f"there is no recurring action {rule_id!r} on this node", err=True)
+    if kind is not None and not node.down:
+        known = {one["kind"] for one in node.ask(lambda api: api.get("/v1/kinds"))["kinds"]}
+        if kind not in known:
+            click.echo(f"there is no kind {kind!r} on this node; see agentctl kinds", err=True)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

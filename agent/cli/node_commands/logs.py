@@ -1,7 +1,7 @@
 """`agentctl logs`: what a script wrote, as bytes, to where the script wrote it.
 
 With `-f` it stays until the action has ended, also across a restart of agentd: it knows which
-byte it printed last and asks for the next one.
+byte it printed last and asks for the next one. Without, it ends with what was there when it began.
 """
 
 from __future__ import annotations
@@ -77,6 +77,7 @@ class Reader:
         self._follow = follow
         self._attempt: str | None = None
         self._offset = 0
+        self._end: int | None = None
         self._enough = False
         self._away_since: float | None = None
         self.failure: Failure | None = None
@@ -118,6 +119,8 @@ class Reader:
                 self._note(f"{start - self._offset} bytes were {why}")
             moved = start != self._offset or attempt == NOT_STARTED
             self._offset = start
+            if self._end is None and not self._follow:
+                self._end = int(answer.headers.get("X-Output-Total", start))
             moved = self._print(answer.chunks) or moved
         return moved or (self._follow and not self._is_over(api))
 
@@ -129,7 +132,8 @@ class Reader:
 
     def _print(self, chunks: Iterator[bytes]) -> bool:
         printed = False
-        for chunk in chunks:
+        for whole in chunks:
+            chunk = whole if self._end is None else whole[: max(0, self._end - self._offset)]
             try:
                 self._place.write(chunk)
                 self._place.flush()
@@ -138,12 +142,15 @@ class Reader:
                 return False
             self._offset += len(chunk)
             printed = True
+            if self._end is not None and self._offset >= self._end:
+                self._enough = True  # a script that writes on would never let it end
+                return False
         return printed
 
     def _begin_attempt(self, attempt: str | None) -> None:
         if self._attempt != NOT_STARTED:
             self._note(f"attempt {attempt} follows")
-        self._attempt, self._offset = attempt, 0
+        self._attempt, self._offset, self._end = attempt, 0, None
 
     def _note(self, text: str) -> None:
         click.echo(f"agentctl: [{self._stream}: {text}]", err=True)

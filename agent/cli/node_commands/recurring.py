@@ -13,9 +13,8 @@ from agent.cli.api_client import segment
 from agent.cli.defining import compose, definition_options
 from agent.cli.door import Node
 from agent.cli.node_commands.command import node_command
-from agent.cli.rules import describe, in_words, in_zone, state_of
+from agent.cli.rules import describe, in_words, in_zone, kind_of, next_of, state_of
 from agent.cli.tables import table, width_of_output
-from agent.cli.times import relative
 from agent.cli.values import instant
 
 PAGE = 500
@@ -42,20 +41,24 @@ def _path(rule_id: str, verb: str = "") -> str:
 
 
 @command.command("list")
+@click.option("--active", is_flag=True, help="Without those that have ended.")
 @node_command
-def list_rules(node: Node) -> None:
-    """All of them, with their next instant."""
+def list_rules(node: Node, active: bool) -> None:
+    """All of them, with their next instant; those that have ended last."""
     now = node.now()
-    rules = node.read(
+    found = node.read(
         lambda api: _all(lambda after: api.get(RULE, limit=PAGE, after=after)),
         lambda state: _all(lambda after: state.recurring(now, after, PAGE)),
     )
+    ended = [rule for rule in found if rule["state"] == "ended"]
+    rules = [rule for rule in found if rule["state"] != "ended"] + ([] if active else ended)
     if node.as_json:
         node.print_json({"recurring": rules})
         return
     node.tell_if_down()
-    rows = [_row(rule, now) for rule in rules]
-    click.echo(table(COLUMNS, rows, width_of_output()))
+    kinds = _kinds(node) if rules else None
+    rows = [_row(rule, now, kinds) for rule in rules]
+    click.echo(table(COLUMNS, rows, width_of_output(), flow={"STATE", "SCHEDULE"}))
 
 
 def _all(page_behind: Callable[[str | None], dict[str, Any]]) -> list[dict[str, Any]]:
@@ -69,13 +72,21 @@ def _all(page_behind: Callable[[str | None], dict[str, Any]]) -> list[dict[str, 
             return rules
 
 
-def _row(rule: dict[str, Any], now: datetime) -> list[str]:
+def _kinds(node: Node) -> dict[str, Any] | None:
+    """What is installed, by name; None where that is not known: no daemon, or not read yet."""
+    if node.down:
+        return None
+    kinds = node.ask(lambda api: api.get("/v1/kinds"))["kinds"]
+    return {kind["kind"]: kind for kind in kinds} or None
+
+
+def _row(rule: dict[str, Any], now: datetime, kinds: dict[str, Any] | None) -> list[str]:
     return [
         rule["id"],
-        rule["kind"],
+        kind_of(rule, kinds),
         state_of(rule),
         in_words(rule.get("schedule")),
-        relative(rule.get("next_at"), now),
+        next_of(rule, now),
         str(rule.get("run_count", 0)),
     ]
 
@@ -102,7 +113,7 @@ def tell_rule(node: Node, rule_id: str) -> None:
         return
     node.tell_if_down()
     hidden = _OF_THE_NODE | {"id", "kind", "schedule", "should_be_executed"}
-    lines = [*describe(rule, now), *fields(rule, hidden)]
+    lines = [*describe(rule, now, _kinds(node)), *fields(rule, hidden)]
     latest = rule.get("latest") or []
     if latest:
         rows = [
@@ -227,12 +238,20 @@ def backfill(node: Node, rule_id: str, begin: str, end: str) -> None:
 
 
 @command.command("remove")
-@_id
+@click.argument("rule_ids", metavar="ID...", nargs=-1, required=True,
+                shell_complete=completing.rule_ids)  # fmt: skip
 @node_command
-def remove(node: Node, rule_id: str) -> None:
+def remove(node: Node, rule_ids: tuple[str, ...]) -> None:
     """No occurrence any more: what waits is withdrawn, what runs goes on."""
-    rule = node.ask(lambda api: api.call("DELETE", _path(rule_id)))
-    _tell(node, rule or {"id": rule_id}, f"{rule_id} is removed")
+    removed = []
+    for rule_id in rule_ids:
+        path = _path(rule_id)
+        rule = node.ask(lambda api, path=path: api.call("DELETE", path))  # type: ignore[misc]
+        removed.append(rule or {"id": rule_id})
+        if not node.as_json:
+            click.echo(f"{rule_id} is removed")
+    if node.as_json:
+        node.print_json(removed[0] if len(removed) == 1 else {"recurring": removed})
 
 
 def _next(rule: dict[str, Any]) -> str:

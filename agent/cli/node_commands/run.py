@@ -43,5 +43,7 @@ def tell_new_rule(node: Node, document: dict[str, Any]) -> None:
         node.print_json(rule)
         return
     click.echo(rule["id"])
-    when = in_zone(rule.get("next_at"), rule.get("zone"))
-    click.echo(f"recurring: {in_words(rule['schedule'])}; next {when}", err=True)
+    coming = f"next {in_zone(rule.get('next_at'), rule.get('zone'))}"
+    if rule.get("next_at") is None and rule["schedule"].get("date"):
+        coming = "that is past and will not run; it is told as missed"
+    click.echo(f"recurring: {in_words(rule['schedule'])}; {coming}", err=True)

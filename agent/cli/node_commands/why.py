@@ -12,10 +12,11 @@ from agent.cli.api_client import segment
 from agent.cli.door import Node
 from agent.cli.evidence import in_words, telling
 from agent.cli.node_commands.command import node_command
-from agent.cli.tables import table, width_of_output
+from agent.cli.tables import sentence, table, width_of_output
 from agent.cli.times import clock_time
 
 COLUMNS = ("WHEN", "DECISION", "REASON", "EVIDENCE")
+FLOW = frozenset({"DECISION", "EVIDENCE"})
 
 
 @click.command("why")
@@ -38,14 +39,14 @@ def command(node: Node, action_id: str) -> None:
 def describe(told: Mapping[str, Any], width: int | None = None) -> Iterator[str]:
     """The sentence, then what it rests on."""
     yield f"{told['id']}  {told['phase']}"
-    yield f"  {told['answer']}"
+    yield from sentence(told["answer"], width, first="  ", rest="  ")
     rows = [
         [clock_time(one["at"]), one["what"], one["reason"] or "", _evidence(one)]
         for one in told["decisions"]
     ]
     if rows:
         yield ""
-        yield table(COLUMNS, rows, width)
+        yield table(COLUMNS, rows, width, flow=FLOW)
 
 
 def _evidence(decision: Mapping[str, Any]) -> str:

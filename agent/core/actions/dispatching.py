@@ -21,7 +21,7 @@ from agent.domain.definition import Definition, Owner, Requester
 from agent.domain.errors import Fault, InvalidDocument, NotFound, Refused, shown
 from agent.domain.instants import format_instant
 from agent.domain.lifecycle import ExecutionStatus
-from agent.wire.definition import decode_definition
+from agent.wire.definition import decode_submitted
 
 _OURS: Mapping[str, str] = {
     "owner": "what is dispatched belongs to the core; leave it out",
@@ -47,7 +47,7 @@ def prepare(document: Any, occasion: Occasion) -> Definition:
     if document.get("id") is None and document.get("action_id") is None:
         defaults["id"] = occasion.new_id()
     try:
-        definition = decode_definition(
+        definition = decode_submitted(
             _without_nulls(given),
             owner=Owner.CORE.value,
             requester=Requester.CORE_API.value,

@@ -9,6 +9,7 @@ from typing import Any
 import msgspec
 
 from agent.core.actions.phases import phase_at_core
+from agent.core.actions.standing import phase_standing
 from agent.core.store.port import AnyRow
 from agent.domain.instants import format_instant, maybe_format
 
@@ -35,10 +36,13 @@ def execution_document(row: AnyRow) -> dict[str, Any]:
     return dict(NO_EXECUTION) | (_decode(row.execution) if row.execution else {})
 
 
-def action_document(row: AnyRow, now: datetime) -> dict[str, Any]:
+def action_document(
+    row: AnyRow, now: datetime, standing: Mapping[str, Any] | None = None
+) -> dict[str, Any]:
     """Definition, execution and what the core knows besides, on one level.
 
-    The row is one of `actions` joined with `acked_seq` of its agent.
+    The row is one of `actions` joined with `acked_seq` of its agent; `standing` is how a recurring
+    one was reported to stand.
     """
     document: dict[str, Any] = _decode(row.definition) if row.definition else {}
     document |= execution_document(row)
@@ -47,7 +51,7 @@ def action_document(row: AnyRow, now: datetime) -> dict[str, Any]:
         "node": row.agent_id,
         "owner": row.owner,
         "kind": row.kind or None,
-        "phase": phase_at_core(row, now).value,
+        "phase": phase_standing(phase_at_core(row, now), standing).value,
         "revision": row.revision,
         "revision_applied": row.revision_applied,
         "delivered": _delivered(row),
@@ -57,12 +61,16 @@ def action_document(row: AnyRow, now: datetime) -> dict[str, Any]:
         "lost_reason": row.lost_reason,
         "created_at": document.get("created_at") or format_instant(row.created_at),
     }
+    if document.get("schedule") is not None:
+        document["recurring"] = standing  # null until its node has told of it
     return document
 
 
-def action_summary(row: AnyRow, now: datetime) -> dict[str, Any]:
+def action_summary(
+    row: AnyRow, now: datetime, standing: Mapping[str, Any] | None = None
+) -> dict[str, Any]:
     """The document without its large parts, for lists."""
-    document = action_document(row, now)
+    document = action_document(row, now, standing)
     for name in _LEFT_OUT_OF_LISTS:
         document.pop(name, None)
     return document

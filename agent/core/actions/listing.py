@@ -16,6 +16,7 @@ from sqlalchemy.engine import Connection
 
 from agent.core.actions.documents import action_summary, event_document
 from agent.core.actions.phases import phase_is
+from agent.core.actions.standing import standing_of
 from agent.core.store.port import AnyRow
 from agent.core.store.schema import actions, agents, events
 from agent.domain.errors import NotFound, Refused, shown
@@ -91,8 +92,9 @@ def list_actions(connection: Connection, wanted: Filter, now: datetime) -> dict[
         query = query.where(actions.c.row < wanted.after)
     rows = connection.execute(query.order_by(actions.c.row.desc()).limit(wanted.limit + 1)).all()
     page = rows[: wanted.limit]
+    shown = [action_summary(row, now, standing_of(connection, row)) for row in page]
     return {
-        "actions": [action_summary(row, now) for row in page],
+        "actions": [one for one in shown if wanted.phase in (None, one["phase"])],
         "next": str(page[-1].row) if len(rows) > wanted.limit else None,
     }
 

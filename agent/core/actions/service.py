@@ -11,6 +11,7 @@ from agent.core.actions import cancelling, dispatching, listing
 from agent.core.actions.documents import action_document, execution_document
 from agent.core.actions.listing import ActionRef, Filter
 from agent.core.actions.phases import phase_at_core
+from agent.core.actions.standing import standing_of
 from agent.core.occasion import Occasion
 from agent.core.store.port import AnyRow, Store
 from agent.core.wakeups import EVENTS, Wakeups, action_topic, agent_topic
@@ -77,25 +78,25 @@ class Dispatch:
         asked = cancelling.read_cancel({} if document is None else document, by)
         occasion = self._occasion()
 
-        def work(connection: Connection) -> AnyRow:
+        def work(connection: Connection) -> tuple[AnyRow, Any]:
             row = listing.find_action(connection, ref)
             cancelling.cancel(connection, occasion, row, asked)
             where = ActionRef(id=row.id, node=row.agent_id, owner=row.owner)
-            return listing.find_action(connection, where)
+            return listing.find_action(connection, where), standing_of(connection, row)
 
-        row = await self._store.write(work)
+        row, standing = await self._store.write(work)
         self._wakeups.notify([agent_topic(row.agent_id), action_topic(row.id), EVENTS])
-        return action_document(row, self._clock.now())
+        return action_document(row, self._clock.now(), standing)
 
     async def get(self, ref: ActionRef) -> dict[str, Any]:
         """One action, whole. Raises `NotFound`, `Refused` (ambiguous)."""
 
-        def work(connection: Connection) -> tuple[AnyRow, Any]:
+        def work(connection: Connection) -> tuple[AnyRow, Any, Any]:
             row = listing.find_action(connection, ref)
-            return row, listing.progress_of(connection, row)
+            return row, listing.progress_of(connection, row), standing_of(connection, row)
 
-        row, progress = await self._store.read(work)
-        return {**action_document(row, self._clock.now()), "progress": progress}
+        row, progress, standing = await self._store.read(work)
+        return {**action_document(row, self._clock.now(), standing), "progress": progress}
 
     async def wait(self, ref: ActionRef, wait_s: float) -> dict[str, Any]:
         """`get`, but not before it has ended or the time is over."""

@@ -12,7 +12,9 @@ import re
 from dataclasses import dataclass
 from enum import StrEnum
 
-_TEXT = re.compile(r"([0-9a-f]{1,16})\.(\d{1,18})\.([0-9a-f]{1,16})(?:\.([qa])(\d{1,18}))?")
+_TEXT = re.compile(
+    r"([0-9a-f]{1,16})\.(\d{1,18})\.([0-9a-f]{1,16})(?:\.([qa])(\d{1,18}))?", re.ASCII
+)
 
 
 class List(StrEnum):

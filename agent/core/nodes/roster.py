@@ -89,8 +89,6 @@ def _get(connection: Connection, agent_id: str, now: datetime) -> dict[str, Any]
         "features": report.get("features", []),
         "catalogue": report.get("catalogue", []),
         "clock": report.get("clock", {}),
-        "brakes": report.get("brakes", []),
-        "pause": report.get("pause"),
         "progress": report.get("progress", []),
         "event_seq": row.event_seq,
     }
@@ -120,6 +118,8 @@ def _summary(row: AnyRow, counts: dict[str, int], now: datetime) -> dict[str, An
         "counts": counts,
         "undelivered": row.head_seq - row.acked_seq,
         "fenced_count": row.fenced_count,
+        "brakes": report.get("brakes", []),
+        "pause": report.get("pause"),
     }
 
 

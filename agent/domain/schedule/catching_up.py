@@ -1,7 +1,8 @@
 """What becomes of instants that have fallen due: run on time, run late, or never, and why.
 
 The instants of one turn are cut into stretches by time, so that each miss has exactly one reason
-and lies before every run: window over, too old, left out by `catch_up`, run.
+and lies before every run: window over, too old, left out by `catch_up`, run. Only the newest can be
+simply due: when it falls due the earlier ones have missed their turn, however short that was ago.
 """
 
 from __future__ import annotations
@@ -11,11 +12,11 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from itertools import islice
 
-from agent.domain.schedule.planned import Missed, Planned, State, Why
+from agent.domain.instants import format_instant
+from agent.domain.schedule.planned import LATE_S_MAX, Missed, Planned, State, Why
 from agent.domain.schedule.rules import Rule, shifted
 from agent.domain.schedule.spec import CatchUp, CatchUpMode, Schedule
 
-LATE_S_MAX = 60.0  # later than this is missed, not merely late
 RUNS_PER_PLAN_MAX = 100  # one transaction stays short; the next call plans the rest
 COUNTED = timedelta(days=36_525)  # a century of misses is counted, of more "at least" is said
 TICK = timedelta(microseconds=1)
@@ -73,7 +74,7 @@ class Cuts:
     """What has fallen due, cut by what becomes of it.
 
     [low, closed): the window is over; [closed, young): too old; [young, late): for `catch_up`;
-    [late, end): on time.
+    [late, end): the newest, if it is on time; else empty.
     """
 
     low: datetime
@@ -86,6 +87,7 @@ class Cuts:
     def of(
         cls,
         schedule: Schedule,
+        rule: Rule,
         now: datetime,
         low: datetime,
         limits: Limits,
@@ -99,7 +101,9 @@ class Cuts:
             closed = end
         elif schedule.duration_s is not None:
             closed = min(end, max(low, now - timedelta(seconds=schedule.duration_s) + TICK))
-        late = min(end, max(closed, due - timedelta(seconds=LATE_S_MAX)))
+        newest = rule.before(end)
+        punctual = max(closed, due - timedelta(seconds=LATE_S_MAX))
+        late = end if newest is None or newest < punctual else newest
         young = closed
         if schedule.catch_up.mode is not CatchUpMode.SKIP:
             oldest = due - timedelta(seconds=schedule.catch_up.max_age_s)
@@ -117,6 +121,8 @@ def decide(
     """Runs (at most `room`, the oldest first) and what will never run, told by why."""
     policy = schedule.catch_up
     begin, cause, why = _caught_up(policy, rule, cuts)
+    if room == RUNS_PER_PLAN_MAX and rule.count(begin, cuts.end) == room + 1:
+        room -= 1  # the newest never comes alone behind what is caught up: `overlap` would drop it
     runs = tuple(
         limits.planned(nominal, catch_up=nominal < cuts.late)
         for nominal in islice(walk(rule, begin, cuts.end), room)
@@ -143,7 +149,7 @@ def _caught_up(policy: CatchUp, rule: Rule, cuts: Cuts) -> tuple[datetime, Why, 
         return cuts.late, Why.POLICY, "catch_up is skip"
     most = 1 if policy.mode is CatchUpMode.LATEST else policy.max_count
     if policy.mode is CatchUpMode.LATEST:
-        most -= min(1, rule.count(cuts.late, cuts.end))  # one on time is the latest
+        most -= int(cuts.late < cuts.end)  # one on time is the latest
     begin = cuts.late
     for _ in range(most):
         previous = rule.before(begin)
@@ -151,7 +157,8 @@ def _caught_up(policy: CatchUp, rule: Rule, cuts: Cuts) -> tuple[datetime, Why, 
             break
         begin = previous
     if policy.mode is CatchUpMode.LATEST:
-        return begin, Why.POLICY, "catch_up is latest: only the latest one runs"
+        latest = f", {format_instant(begin)}," if begin < cuts.end else ""
+        return begin, Why.POLICY, f"catch_up is latest: only the latest one{latest} runs"
     return begin, Why.COUNT, f"more than catch_up.max_count, {policy.max_count}"
 
 

@@ -5,6 +5,7 @@ Pure; the texts are for people.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from datetime import UTC, datetime
 
 from agent.domain.instants import format_instant
@@ -28,6 +29,30 @@ def notes_for(
         if isinstance(rule, OnTheClock):
             notes += _clock_notes(rule, planned.nominal_at, schedule.timezone or zone)
     return tuple(notes)
+
+
+def gaps_of(
+    schedule: Schedule, begin: datetime, end: datetime, *, zone: str
+) -> Iterator[tuple[datetime, str]]:
+    """Clock changes in (begin, end] that leave out instants of the rule: when, and which hour.
+
+    Only of a rule that follows the clock: one that names a time of day has its instant all the
+    same, right after the gap, where `notes_for` says so.
+    """
+    if schedule.cron is None and schedule.at is None:
+        return
+    rule = rule_of(schedule, begin, zone=zone)
+    if not isinstance(rule, OnTheClock) or rule.local.fixed:
+        return
+    piece = piece_at(rule.zone, begin.astimezone(UTC).replace(tzinfo=None))
+    last = end.astimezone(UTC).replace(tzinfo=None)
+    while piece.end <= last:
+        change, piece = piece.end, piece_at(rule.zone, piece.end)
+        low, high = piece.start + piece.before, piece.start + piece.offset
+        if piece.start == change and rule.local.count(low, high):  # else: only another year
+            missing = f"{low:%H:%M}–{high:%H:%M} does not exist on {low:%Y-%m-%d}"
+            where = schedule.timezone or zone
+            yield piece.start.replace(tzinfo=UTC), f"no instant: {missing} ({where})"
 
 
 def _clock_notes(rule: OnTheClock, nominal_at: datetime, zone: str) -> list[str]:

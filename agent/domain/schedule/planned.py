@@ -6,6 +6,8 @@ from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
 
+LATE_S_MAX = 60.0  # later than this also the newest is missed, not merely late
+
 
 class Why(StrEnum):
     """Why missed instants are not run."""

@@ -2,9 +2,9 @@
 
 `plan` is what the engine does now, `upcoming` what a forecast shows, `occurrences_between` what a
 backfill makes. Every instant of the rule ends in exactly one plan: as a run, or counted in a
-`Missed`. An instant at most `LATE_S_MAX` late is simply due (the daemon was busy); what is later
-was missed, and `catch_up` decides. The watermark `last_nominal_at` only rises, so a clock that is
-set back repeats nothing.
+`Missed`. Of what is due only the newest, at most `LATE_S_MAX` late, is simply due (the daemon was
+busy); everything else was missed, and `catch_up` decides. The watermark `last_nominal_at` only
+rises, so a clock that is set back repeats nothing.
 """
 
 from __future__ import annotations
@@ -17,7 +17,6 @@ from itertools import islice
 
 from agent.domain.instants import format_instant
 from agent.domain.schedule.catching_up import (
-    LATE_S_MAX,
     RUNS_PER_PLAN_MAX,
     TICK,
     Cuts,
@@ -26,7 +25,7 @@ from agent.domain.schedule.catching_up import (
     missed_between,
     walk,
 )
-from agent.domain.schedule.planned import Missed, Plan, Planned, State, Why
+from agent.domain.schedule.planned import LATE_S_MAX, Missed, Plan, Planned, State, Why
 from agent.domain.schedule.rules import (
     CALENDAR_BEGIN,
     Interval,
@@ -56,6 +55,7 @@ __all__ = [
     "plan",
     "ran",
     "upcoming",
+    "waits_for_end",
 ]
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
@@ -128,7 +128,7 @@ def plan(
         return _plan_one(schedule, state, now, rule, limits, first)
     if first is None or first > now - limits.offset or not limits.allow(first):
         return _nothing_due(state, now, rule, limits, first)
-    cuts = Cuts.of(schedule, now, low, limits, not_after)
+    cuts = Cuts.of(schedule, rule, now, low, limits, not_after)
     runs, missed = decide(schedule, rule, cuts, limits, limits.room(state))
     last = runs[-1].nominal_at if runs and cuts.more(rule, runs) else rule.before(cuts.end)
     after = replace(state, last_nominal_at=last, run_count=state.run_count + len(runs))
@@ -238,12 +238,16 @@ def _plan_one(
         return _nothing_due(state, now, rule, limits, first)
     end = due + TICK if limits.end is None else min(due + TICK, limits.end)
     latest = rule.before(end) or first
-    cuts = Cuts.of(schedule, now, first, limits, limits.not_after)
+    cuts = Cuts.of(schedule, rule, now, first, limits, limits.not_after)
     runs_late = schedule.catch_up.mode is not CatchUpMode.SKIP and latest >= cuts.young
     if latest >= cuts.closed and (latest >= cuts.late or runs_late):
         run = limits.planned(latest, catch_up=latest < cuts.late)
         one = missed_between(
-            rule, first, latest, Why.POLICY, "counted from completion: one at a time"
+            rule,
+            first,
+            latest,
+            Why.POLICY,
+            f"counted from completion: one at a time, now {format_instant(latest)}",
         )
         # One interval behind, also where it began otherwise: so it is seen to wait for the end.
         after = replace(ran(state, run), anchor_at=latest - rule.step)
@@ -257,6 +261,11 @@ def _plan_one(
     after = replace(state, anchor_at=latest, last_nominal_at=latest)
     rest = _nothing_due(after, now, rule, limits, latest + rule.step)
     return replace(rest, missed=(missed,) if missed else ())
+
+
+def waits_for_end(schedule: Schedule, state: State) -> bool:
+    """Whether the rule has no next instant before its latest occurrence has ended."""
+    return schedule.count_from is CountFrom.COMPLETION and _waits_for_end(state)
 
 
 def _waits_for_end(state: State) -> bool:

@@ -33,17 +33,18 @@ class ForecastEndpoint:
         self._context = context
 
     async def read(self, request: Request) -> Response:
-        """Up to `until` (a day), of one `id` or of all, `limit` fires at most."""
+        """Up to `until` (a day; of one `id` at least its next), `limit` fires at most."""
         now = self._context.clock.now()
         params = Params(request)
-        until = params.instant("until") or now + timedelta(seconds=AHEAD_S_DEFAULT)
+        asked = params.instant("until")
+        until = asked or now + timedelta(seconds=AHEAD_S_DEFAULT)
         only = params.text("id")
         limit = params.whole("limit", FIRES_DEFAULT, 1, FIRES_MAX)
         params.finish()
         if until <= now:
             text = f"{format_instant(until)} is not after now ({format_instant(now)})"
             raise InvalidDocument([Fault("until", text)])
-        question = Question(now=now, until=until, id=only, limit=limit)
+        question = Question(now=now, until=until, id=only, limit=limit, stretch=asked is None)
         return answer(await self._context.store.read(lambda c: self._look(c, question)))
 
     def _look(self, connection: sqlite3.Connection, question: Question) -> dict[str, Any]:

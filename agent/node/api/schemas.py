@@ -215,7 +215,8 @@ SCHEMAS: Mapping[str, Schema] = {
     "Forecast": shape(
         {
             "from": INSTANT, "until": INSTANT, "zone": TEXT, "paused": FLAG,
-            "fires": many(shape(_FIRE)), "truncated": FLAG,
+            "fires": many(shape(_FIRE)), "truncated": FLAG, "next_at": maybe(INSTANT),
+            "gaps": many(shape({"id": ID, "kind": KIND, "at": INSTANT, "note": TEXT})),
         }
     ),
     "Health": shape({"ok": FLAG}),

@@ -17,7 +17,7 @@ class State(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Check:
-    """One invariant: what was found, in a sentence with its numbers."""
+    """One invariant: what was found, in a sentence with its numbers; of several, a line each."""
 
     name: str
     state: State

@@ -20,7 +20,7 @@ from agent.node.outbox import count as count_outbox
 from agent.node.store import actions, brakes, events
 from agent.node.store.connection import open_for_reading
 from agent.node.store.meta import Meta, read_meta
-from agent.node.store.parking import count_parked
+from agent.node.store.parking import causes, count_parked
 from agent.wire import strict_json
 from agent.wire.messages import GAP
 
@@ -47,6 +47,7 @@ class DatabaseFound:
     outbox: int
     oldest_unsent_at: datetime | None
     parked: int
+    parked_why: tuple[tuple[str, int], ...] = ()
     refused: int
     brakes: tuple[Brake, ...]
     zones: frozenset[str]
@@ -71,6 +72,7 @@ def examine_database(path: Path, monotonic: Callable[[], float]) -> DatabaseFoun
             outbox=count_outbox(connection) if meta.enrolled else 0,
             oldest_unsent_at=_oldest_unsent(connection, meta) if meta.enrolled else None,
             parked=count_parked(connection),
+            parked_why=tuple(causes(connection)),
             refused=connection.execute("SELECT count(*) FROM refused").fetchone()[0],
             brakes=tuple(brakes.active(connection, None)),
             zones=_zones(connection),

@@ -61,6 +61,7 @@ class Patient:
     listens: bool
     backup_at: Callable[[], datetime | None]
     """When the last verified backup was made."""
+    backups_wanted: bool = True
     clock_doubt: Callable[[], str | None] = lambda: None
     """Why the wall clock is not believed now."""
 
@@ -126,6 +127,7 @@ class Doctor:
             clock_synchronised=patient.clock.reading().synchronised,
             clock_doubt=patient.clock_doubt(),
             backup_at=patient.backup_at(),
+            backups_wanted=patient.backups_wanted,
         )
 
     async def _started(self) -> frozenset[tuple[int, int]]:

@@ -2,19 +2,28 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from datetime import datetime, timedelta
+from typing import Any
 
 from agent.domain.instants import parse_instant
 from agent.domain.spans import between_text, instant_text
 from agent.node.doctor.check import Check, fail, ok, warn
 from agent.node.doctor.database import DatabaseFound
+from agent.node.store.parking import read_object
+from agent.node.what_is_lost import restored_from
 
 PAUSED_LONG = timedelta(days=1)  # a pause is for an afternoon; longer ones are often forgotten
 BRAKE_ENDS_SOON = timedelta(hours=1)
 BACKEND_AWAY = timedelta(days=1)
 UNSENT_OLD = timedelta(hours=1)
 OUTBOX_LARGE = 100_000  # a tenth of its bound
+RESTORED_LONG_AGO = timedelta(days=7)  # whoever wanted to look has looked
+IDS_SHOWN = 20
+RESTORED_ADVICE = (
+    "of a doubtful one look whether its work was done (`agentctl why ID`), then cancel or retry "
+    "it; submit, pause and brake again what was lost; and look at the disk"
+)
 
 
 def judge_database(found: DatabaseFound, now: datetime) -> Iterator[Check]:
@@ -22,7 +31,8 @@ def judge_database(found: DatabaseFound, now: datetime) -> Iterator[Check]:
     yield judge_integrity(found.integrity)
     yield judge_counts(found)
     yield judge_events(found.events_missing, found.newest_seq)
-    yield judge_parked(found.parked)
+    yield judge_parked(found.parked, found.parked_why)
+    yield judge_restored(found, now)
     yield judge_refused(found.refused)
     yield judge_outbox(found, now)
     yield judge_backend(found, now)
@@ -77,16 +87,47 @@ def judge_events(missing: int | None, newest: int) -> Check:
     )
 
 
-def judge_parked(parked: int) -> Check:
-    """Rows that this version cannot read."""
+def judge_parked(parked: int, causes: tuple[tuple[str, int], ...] = ()) -> Check:
+    """Rows that are put aside: of a newer version, damaged, or known by their runs alone."""
     name = "parked_actions"
     if not parked:
         return ok(name, "this version can handle every stored action")
     return warn(
         name,
-        f"{parked} actions were stored by a newer version and wait for one",
-        "upgrade agentd again, or cancel them; `agentctl why ID` tells what is not understood",
+        f"{parked} actions are put aside and do not start"
+        + "".join(f"; {number}: {why}" for why, number in causes),
+        "`agentctl why ID` says why of each; what a newer version stored waits for one, "
+        "what else cannot be read is there to be cancelled",
     )
+
+
+def judge_restored(found: DatabaseFound, now: datetime) -> Check:
+    """The latest restore, and what nobody can know since."""
+    name = "restored"
+    told = read_object(found.meta.restored)
+    if not isinstance(told, dict):
+        return ok(name, "the database was never restored")
+    at = parse_instant(told["at"])
+    text = f"{instant_text(at)}: {told['why']}; {restored_from(told)}"
+    if told.get("restraints"):
+        text += f"; pauses and brakes: {told['restraints']}"
+    if told.get("pending"):
+        return warn(name, text, "nothing starts until the runner's records are read")
+    text += f"; {_named(told, 'doubtful', 'doubtful_ids')} doubtful"
+    text += f"; {_named(told, 'unknown_actions', 'unknown_ids')} without their definitions"
+    lost = str(told.get("restraints")).startswith("lost")
+    if now - at > RESTORED_LONG_AGO or not (
+        told.get("doubtful") or told.get("unknown_actions") or lost
+    ):
+        return ok(name, text)
+    return warn(name, text, RESTORED_ADVICE)
+
+
+def _named(told: Mapping[str, Any], number: str, ids: str) -> str:
+    """How many, and the first of them."""
+    total, names = told.get(number) or 0, (told.get(ids) or [])[:IDS_SHOWN]
+    more = ", …" if total > len(names) else ""
+    return f"{total} ({', '.join(names)}{more})" if names else f"{total}"
 
 
 def judge_refused(refused: int) -> Check:

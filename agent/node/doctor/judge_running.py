@@ -40,6 +40,7 @@ class RunningFound:
     clock_synchronised: bool
     clock_doubt: str | None
     backup_at: datetime | None
+    backups_wanted: bool = True
 
 
 def judge_running(found: RunningFound, now: datetime) -> Iterator[Check]:
@@ -66,14 +67,18 @@ def judge_store(problem: str | None) -> Check:
 def judge_backup(found: RunningFound, now: datetime) -> Check:
     """Age of the last verified backup."""
     name = "backup"
+    if not found.backups_wanted:
+        return ok(name, "none are made here (backups_kept = 0): a damaged database begins empty")
     if found.backup_at is None:
         return warn(
-            name, "there is no verified backup yet", "one is made every night; wait for the first"
+            name,
+            "there is no verified backup yet",
+            "one is made soon after a start; if it stays so, see backup_failed in the log",
         )
     told = f"the last verified backup is of {instant_text(found.backup_at)}"
     told += f", {between_text(found.backup_at, now)} old"
     if now - found.backup_at > BACKUP_OLD:
-        return warn(name, told, "see the log (duty_failed): is there room for one?")
+        return warn(name, told, "see the log (backup_failed): is there room for one?")
     return ok(name, told)
 
 
@@ -151,7 +156,8 @@ def judge_uncollected(runner: RunnerReport | None) -> Check:
     name = "uncollected_records"
     if runner is None:
         return warn(name, "not known while the runner is away", "see the check `runner`")
-    told = f"{runner.uncollected} runs have ended and are not settled yet"
+    one = runner.uncollected == 1
+    told = f"{runner.uncollected} {'run has' if one else 'runs have'} ended, not settled yet"
     if runner.uncollected < UNCOLLECTED_MANY:
         return ok(name, told)
     return warn(name, told, "is the database slow or failing? see `database_writable`")
@@ -163,7 +169,7 @@ def judge_catalogue(kinds: int, faults: tuple[str, ...]) -> Check:
     if faults:
         return fail(
             name,
-            f"{len(faults)} faults: {'; '.join(faults[:5])}",
+            "\n".join([f"{len(faults)} fault{'s'[: len(faults) != 1]}", *faults[:5]]),
             "`agentctl kinds` shows all; actions of these kinds cannot start",
         )
     if not kinds:

@@ -218,15 +218,39 @@ def shift_delays(connection: sqlite3.Connection, now: datetime, by_s: float) -> 
     """Move what waits for a delay along with a wall clock that was set; how many were moved.
 
     Dates stay. A delay (another attempt, or due since it was accepted) has been written down as an
-    instant of a clock that has now been set: a retry in 30 s must not become one in three days.
+    instant of a clock that has now been set: a retry in 30 s must not become one in three days, and
+    what waits has waited no longer than before. What came in after a step forward is left alone;
+    so is, after a step back, all that lies before the new time: it may be either.
     """
     by_us, at = round(by_s * 1_000_000), to_us(now)
-    return connection.execute(
-        "UPDATE actions SET due_at = due_at + ?1,"
-        " accepted_at = accepted_at + ?1 * (due_at = accepted_at)"
-        f" WHERE {_WAITING} AND due_at > ?2 AND (attempt > 0 OR due_at = accepted_at)",
-        (by_us, min(at, at - by_us)),
+    fresh = f"{_WAITING} AND attempt = 0 AND due_at = accepted_at"
+    waited = f"{fresh} AND accepted_at > :low AND accepted_at <= :high"
+    given = {"by": by_us, "at": at, "low": at if by_us < 0 else 0, "high": at - by_us}
+    deadlines = connection.execute(
+        f"SELECT row FROM actions WHERE {waited} AND expires_at IS NOT NULL", given
+    ).fetchall()
+    moved = connection.execute(
+        f"UPDATE actions SET due_at = due_at + :by, accepted_at = accepted_at + :by WHERE {waited}",
+        given,
     ).rowcount
+    for (row,) in deadlines:
+        _expire_anew(connection, row)
+    moved += connection.execute(
+        "UPDATE actions SET due_at = due_at + :by"
+        f" WHERE {_WAITING} AND attempt > 0 AND due_at > min(:at, :high)",
+        given,
+    ).rowcount
+    return moved
+
+
+def _expire_anew(connection: sqlite3.Connection, row: int) -> None:
+    """The start deadline counts from acceptance, which has been moved; a window's end stays."""
+    action = by_row(connection, row)
+    if action is not None and action.parked is None:
+        expires_at = expiry(action.definition, action.accepted_at, action.attempt)
+        connection.execute(
+            "UPDATE actions SET expires_at = ? WHERE row = ?", (_maybe_us(expires_at), row)
+        )
 
 
 def count_due(connection: sqlite3.Connection, now: datetime, at_most: int) -> int:

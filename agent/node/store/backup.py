@@ -29,7 +29,7 @@ SLICE_PAUSE_S = 0.01
 SYNC_SLICES = 8  # a disk that is given a gigabyte at once makes every commit wait behind it
 SPARE_BYTES = 8 * 1024 * 1024  # left free: for what runs, and for the log
 NICE = 10
-_NAME = re.compile(r"agent-(\d{6,})-(\d{8}T\d{6})Z\.db\Z")
+_NAME = re.compile(r"agent-(\d{6,})-(\d{8}T\d{6})Z\.db\Z", re.ASCII)
 
 
 class BackupImpossible(AgentError):

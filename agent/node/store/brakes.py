@@ -18,7 +18,7 @@ from agent.node.store.meta import read_meta, write_meta
 
 UNSHELVED_PER_TURN_MAX = 2_000  # so that a hundred thousand let go at once do not hold up exits
 
-_SELECT = "SELECT id, kind, labels, reason, by, created_at, expires_at FROM brakes"
+_SELECT = "SELECT id, kind, labels, reason, by, created_at, expires_at, elapses FROM brakes"
 
 
 def insert(connection: sqlite3.Connection, values: dict[str, Any], now: datetime) -> Brake:
@@ -26,16 +26,22 @@ def insert(connection: sqlite3.Connection, values: dict[str, Any], now: datetime
     number = read_meta(connection).brake_no + 1
     write_meta(connection, brake_no=number)
     brake = Brake(id=number, created_at=now, **values)
+    put_back(connection, brake)
+    return brake
+
+
+def put_back(connection: sqlite3.Connection, brake: Brake) -> None:
+    """As it is, number and all."""
     expires_at = None if brake.expires_at is None else to_us(brake.expires_at)
     connection.execute(
-        "INSERT INTO brakes (id, kind, labels, reason, by, created_at, expires_at)"
-        " VALUES (?, ?, ?, ?, ?, ?, ?)",
+        "INSERT OR REPLACE INTO brakes"
+        " (id, kind, labels, reason, by, created_at, expires_at, elapses)"
+        " VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
         (
             brake.id, brake.kind, json.dumps(dict(brake.labels), sort_keys=True), brake.reason,
-            brake.by, to_us(now), expires_at,
+            brake.by, to_us(brake.created_at), expires_at, brake.elapses,
         ),
     )  # fmt: skip
-    return brake
 
 
 def active(connection: sqlite3.Connection, now: datetime | None) -> list[Brake]:
@@ -48,6 +54,19 @@ def active(connection: sqlite3.Connection, now: datetime | None) -> list[Brake]:
 def lift(connection: sqlite3.Connection, number: int) -> None:
     """End a brake, whatever the clock says. What it held is put back by the next turns."""
     connection.execute("UPDATE brakes SET expires_at = created_at WHERE id = ?", (number,))
+
+
+def shift(connection: sqlite3.Connection, now: datetime, by_s: float) -> None:
+    """Move those that were given for a length of time along with a wall clock that was set.
+
+    Not those that were over by the old clock, nor what was set since by the new one.
+    """
+    by_us, at = round(by_s * 1_000_000), to_us(now)
+    connection.execute(
+        "UPDATE brakes SET created_at = created_at + ?1, expires_at = expires_at + ?1"
+        " WHERE elapses AND expires_at <> created_at AND expires_at > ?2 AND created_at <= ?3",
+        (by_us, min(at, at - by_us), at - by_us),
+    )
 
 
 def let_go(connection: sqlite3.Connection, now: datetime | None) -> tuple[list[Brake], bool]:
@@ -93,4 +112,5 @@ def _from_row(row: sqlite3.Row) -> Brake:
         by=row["by"],
         created_at=from_us(row["created_at"]),
         expires_at=None if row["expires_at"] is None else from_us(row["expires_at"]),
+        elapses=bool(row["elapses"]),
     )

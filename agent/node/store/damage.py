@@ -27,14 +27,24 @@ class StoreUnavailable(Refused):
 
 
 class StoreDamaged(StoreUnavailable):
-    """The database itself is damaged; it is about to be put aside and restored."""
+    """The database itself is damaged; it is about to be put aside and restored.
+
+    `cause` is for afterwards, when it has been.
+    """
+
+    def __init__(self, message: str, cause: str | None = None) -> None:
+        super().__init__(message)
+        self.cause = cause or message
 
 
 def understand(error: sqlite3.Error) -> StoreUnavailable | None:
     """What an error of SQLite means for who asked; None where it is the question's own fault."""
     code = getattr(error, "sqlite_errorcode", 0) & 0xFF
     if code in _DAMAGED or _lost_table(error) or _rotten_text(error):
-        return StoreDamaged(f"the database is damaged and is being restored: {error}")
+        return StoreDamaged(
+            f"the database is damaged and is being restored: {error}",
+            cause=f"the database was damaged: {error}",
+        )
     if code in _FOR_NOW:
         return StoreUnavailable(f"the database cannot be used now: {error}")
     return None

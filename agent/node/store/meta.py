@@ -29,6 +29,8 @@ class Meta:
     `backup_seq` is the newest event in the newest verified backup, `backup_file` its name.
     `lanes_digest` says for which lanes of all kinds the waiting rows have been set.
     `restored`: what is known of the latest restore (JSON, see agent.node.restored).
+    `restraints_no` counts changes of pause and brakes, as `restraints.json` does; `pauses_owed`
+    are pauses (JSON) of recurring actions that a restored database does not have yet.
     `requests_done` remembers the core's newest requests (ids), so that a repeat changes nothing.
     """
 
@@ -59,6 +61,8 @@ class Meta:
     backup_file: str = ""
     restored: str = ""
     lanes_digest: str = ""
+    restraints_no: int = 0
+    pauses_owed: str = ""
 
 
 _TYPES: dict[str, type[str | int]] = {

@@ -21,6 +21,7 @@ from agent.wire.definition import decode_definition
 PARKED_PER_TURN_MAX = 500  # an old version meets a queue of a new one: over several turns
 WHY_CHARS_MAX = 500
 PARKED_COUNTED_MAX = 100_000
+CAUSES_MAX = 5
 REMEMBERED_MAX = 128  # definitions: an action is read to be started and soon again to be ended
 REMEMBERED_CHARS_MAX = 2_048  # larger ones are rare, and would make the memory of it large
 
@@ -30,6 +31,7 @@ KEPT_AS_STORED = frozenset(
 )
 """The columns that belong to the definition: an update of a parked row leaves them alone."""
 
+DEFINITION_LOST = "known from the runner's records alone: its definition was lost with the database"
 _TABLES = ("actions", "recurring")
 
 
@@ -42,6 +44,8 @@ def read_definition(row: sqlite3.Row) -> tuple[Definition, str | None]:
         return decode_definition(json.loads(text)), None
     except (InvalidDocument, ValueError, TypeError, RecursionError) as error:
         why = f"its definition cannot be read by this version: {error}"
+        if isinstance(text, str) and f'"{LOST}"' in text:
+            why = DEFINITION_LOST
         return _from_columns(row), why[:WHY_CHARS_MAX]
 
 
@@ -84,6 +88,18 @@ def count_parked(connection: sqlite3.Connection) -> int:
             (PARKED_COUNTED_MAX,),
         ).fetchone()[0]
     )
+
+
+def causes(connection: sqlite3.Connection) -> list[tuple[str, int]]:
+    """The commonest reasons why actions are parked, without their details, and how many each."""
+    rows = connection.execute(
+        "SELECT substr(parked, 1, instr(parked || ':', ':') - 1) AS why, count(*) AS number"
+        " FROM (SELECT parked FROM actions WHERE parked IS NOT NULL"
+        " AND execution_status IN ('NULL', 'STARTED') LIMIT ?)"
+        " GROUP BY why ORDER BY number DESC, why LIMIT ?",
+        (PARKED_COUNTED_MAX, CAUSES_MAX),
+    )
+    return [(row["why"], row["number"]) for row in rows]
 
 
 def _from_columns(row: sqlite3.Row) -> Definition:

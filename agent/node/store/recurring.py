@@ -30,7 +30,7 @@ from agent.wire.definition import decode_definition, encode_definition
 _COLUMNS = (
     "id", "owner", "kind", "revision", "definition", "accepted_at", "since_at", "anchor_at",
     "last_nominal_at", "run_count", "next_at", "next_nominal_at", "after_id", "paused",
-    "ended_at", "ended_reason", "parked",
+    "ended_at", "ended_reason", "parked", "doubted",
 )  # fmt: skip
 _SELECT = f"SELECT {', '.join(_COLUMNS)} FROM recurring"
 _INSERT = f"INSERT INTO recurring ({', '.join(_COLUMNS)}) VALUES ({', '.join('?' * len(_COLUMNS))})"
@@ -74,10 +74,25 @@ def park(connection: sqlite3.Connection, rule_id: str, why: str) -> None:
 
 
 def unpark(connection: sqlite3.Connection) -> int:
-    """Look again at what could not be planned: what was missing may have been installed since."""
-    return connection.execute(
-        "UPDATE recurring SET parked = NULL WHERE parked IS NOT NULL"
-    ).rowcount
+    """Look again at what could not be planned: what was missing may have been installed since.
+
+    And at what waits for an end that came while it was parked, which nobody will tell again.
+    """
+    unparked = connection.execute("UPDATE recurring SET parked = NULL WHERE parked IS NOT NULL")
+    connection.execute(
+        "UPDATE recurring SET next_at = last_nominal_at WHERE next_at IS NULL AND ended_at IS NULL"
+        " AND after_id IS NULL AND last_nominal_at > anchor_at"
+    )
+    return unparked.rowcount
+
+
+def is_open_at(connection: sqlite3.Connection, rule_id: str, nominal_at: datetime) -> bool:
+    """Whether an occurrence of this instant has not ended."""
+    found = connection.execute(
+        f"SELECT 1 FROM actions INDEXED BY actions_occurring WHERE {_OPEN} AND nominal_at = ?",
+        (rule_id, to_us(nominal_at)),
+    ).fetchone()
+    return found is not None
 
 
 def by_id(connection: sqlite3.Connection, rule_id: str) -> Recurring | None:
@@ -120,6 +135,31 @@ def next_instant(connection: sqlite3.Connection, now: datetime) -> datetime | No
         (to_us(now),),
     ).fetchone()[0]
     return None if found is None else from_us(found)
+
+
+_BEGINS = """UPDATE recurring SET since_at = :since, next_at = :now, doubted = 0,
+   anchor_at = CASE WHEN anchor_at = (since_at + 999999) / 1000000 * 1000000
+                    THEN (:since + 999999) / 1000000 * 1000000 ELSE anchor_at END
+   WHERE ended_at IS NULL AND """  # what is counted from the beginning moves along with it
+
+
+def correct_beginnings(connection: sqlite3.Connection, now: datetime, by_s: float) -> None:
+    """Of what began while the clock was in doubt: as if it had shown what is believed now."""
+    moved = _BEGINS.replace(":since", "(since_at + :by)")
+    values = {"now": to_us(now), "by": round(by_s * 1_000_000)}
+    connection.execute(f"{moved} doubted = 1", values)
+
+
+def lower_beginnings(connection: sqlite3.Connection, now: datetime) -> None:
+    """What began later than now, by a clock that was wrong, begins now.
+
+    But for what has planned an instant that is still to come: none is planned twice.
+    """
+    at = to_us(now)
+    connection.execute(
+        f"{_BEGINS} since_at > :now AND (last_nominal_at IS NULL OR last_nominal_at <= :now)",
+        {"now": at, "since": at},
+    )
 
 
 def page(
@@ -166,13 +206,16 @@ def by_next(
     return [_from_row(row) for row in rows]
 
 
-def waiting_for(connection: sqlite3.Connection, *ended_ids: str | None) -> list[Recurring]:
+def waiting_for(
+    connection: sqlite3.Connection, *ended_ids: str | None, parked: bool = False
+) -> list[Recurring]:
     """Those that follow the end of one of these (an action, a recurring action)."""
+    state = "TRUE" if parked else "parked IS NULL"
     found: dict[str, Recurring] = {}
     for ended_id in ended_ids:
         if ended_id is not None:
             rows = connection.execute(
-                f"{_SELECT} WHERE after_id = ? AND ended_at IS NULL AND parked IS NULL ORDER BY id",
+                f"{_SELECT} WHERE after_id = ? AND ended_at IS NULL AND {state} ORDER BY id",
                 (ended_id,),
             )
             found |= {row["id"]: _from_row(row) for row in rows}
@@ -195,10 +238,11 @@ def after_of(connection: sqlite3.Connection, rule_id: str) -> str | None:
     return None if found is None else found[0]
 
 
-def open_occurrences(connection: sqlite3.Connection, rule_id: str) -> list[Open]:
+def open_occurrences(connection: sqlite3.Connection, rule_id: str, now: datetime) -> list[Open]:
     """Its occurrences that have not ended, by instant."""
     rows = connection.execute(
-        "SELECT row, id, execution_status, nominal_at FROM actions INDEXED BY actions_occurring"
+        "SELECT row, id, execution_status, nominal_at, attempt, due_at"
+        " FROM actions INDEXED BY actions_occurring"
         f" WHERE {_OPEN} ORDER BY nominal_at, row",
         (rule_id,),
     )
@@ -209,6 +253,7 @@ def open_occurrences(connection: sqlite3.Connection, rule_id: str) -> list[Open]
             started=row["execution_status"] == ExecutionStatus.STARTED.value,
             regular=row["nominal_at"] is not None
             and row["id"] == occurrence_id(rule_id, from_us(row["nominal_at"])),
+            ahead=row["attempt"] == 0 and row["due_at"] is not None and row["due_at"] > to_us(now),
         )
         for row in rows
     ]
@@ -221,6 +266,15 @@ def latest(connection: sqlite3.Connection, rule_id: str, limit: int) -> list[Act
         (rule_id, limit),
     )
     return [_action_from_row(row) for row in rows]
+
+
+def count_rows(connection: sqlite3.Connection, rule_id: str, most: int) -> int:
+    """How many rows it has, counted as far as `most`."""
+    rows = connection.execute(
+        "SELECT count(*) FROM (SELECT 1 FROM actions WHERE recurring_id = ? LIMIT ?)",
+        (rule_id, most),
+    )
+    return int(rows.fetchone()[0])
 
 
 def missed_until(
@@ -283,6 +337,7 @@ def _to_row(rule: Recurring) -> tuple[Any, ...]:
         _maybe_us(rule.ended_at),
         rule.ended_reason,
         rule.parked,
+        int(rule.doubted),
     )
 
 
@@ -303,6 +358,7 @@ def _from_row(row: sqlite3.Row) -> Recurring:
         ended_at=_maybe_instant(row["ended_at"]),
         ended_reason=row["ended_reason"],
         parked=row["parked"] or unreadable,
+        doubted=bool(row["doubted"]),
     )
 
 

@@ -51,7 +51,7 @@ def _recurring_and_brakes(db: Database) -> None:
             "accepted_at": int, "since_at": int, "anchor_at": int, "last_nominal_at": int,
             "run_count": int,
             "next_at": int, "next_nominal_at": int, "after_id": str, "paused": str,
-            "ended_at": int, "ended_reason": str, "parked": str,
+            "ended_at": int, "ended_reason": str, "parked": str, "doubted": int,
         },
         pk="id",
         not_null={"owner", "kind", "revision", "definition", "accepted_at", "since_at",
@@ -60,10 +60,10 @@ def _recurring_and_brakes(db: Database) -> None:
     db["brakes"].create(  # type: ignore[union-attr]
         {
             "id": int, "kind": str, "labels": str, "reason": str, "by": str,
-            "created_at": int, "expires_at": int,
+            "created_at": int, "expires_at": int, "elapses": int,
         },
         pk="id",
-        not_null={"labels", "reason", "by", "created_at"},
+        not_null={"labels", "reason", "by", "created_at", "elapses"},
     )  # fmt: skip
     for statement in _RECURRING:
         db.execute(statement)
@@ -95,6 +95,10 @@ _RECURRING = (
     """CREATE INDEX recurring_next ON recurring(next_at)
        WHERE next_at IS NOT NULL AND paused IS NULL AND parked IS NULL""",
     "CREATE INDEX recurring_after ON recurring(after_id) WHERE after_id IS NOT NULL",
+    # `status` counts them by state, and may not read a hundred thousand definitions for it.
+    "CREATE INDEX recurring_ended ON recurring(ended_at) WHERE ended_at IS NOT NULL",
+    """CREATE INDEX recurring_paused ON recurring(ended_at, paused)
+       WHERE paused IS NOT NULL AND ended_at IS NULL""",
 )
 
 # The partial indexes keep finding due work as quick beside a million finished rows as beside none.

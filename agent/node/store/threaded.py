@@ -93,7 +93,7 @@ class ThreadedStore:
         """Somebody found the file damaged: from now on nobody gets anything from it."""
         if self._damage is None:
             self._damage = damage
-            self.on_damage(str(damage))
+            self.on_damage(damage.cause)
 
     async def close(self) -> None:
         """Finish what was asked, then close."""

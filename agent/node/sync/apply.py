@@ -12,6 +12,7 @@ from datetime import datetime
 from typing import Any
 
 from agent.domain.action import Action, Transition
+from agent.domain.clock_doubt import Moment
 from agent.domain.definition import Definition, Owner
 from agent.domain.errors import Fault, InvalidDocument, shown
 from agent.domain.ids import is_id
@@ -37,6 +38,7 @@ REQUESTS_REMEMBERED = 256
 class Applied:
     """What the engine is to do once the pull is committed."""
 
+    moment: Moment
     started: list[Action] = field(default_factory=list)
     ended: list[Action] = field(default_factory=list)
     """What the pull itself ended, as it is now; for who counts."""
@@ -45,10 +47,14 @@ class Applied:
 
 
 def apply_pull(
-    connection: sqlite3.Connection, ledger: Ledger, kinds: Kinds, answer: PullAnswer, now: datetime
-) -> Applied:
-    """Apply everything and the cursor. A repeat of the same answer changes nothing."""
-    applied = Applied()
+    connection: sqlite3.Connection, ledger: Ledger, kinds: Kinds, answer: PullAnswer,
+    now: datetime, moment: Moment | None = None,
+) -> Applied:  # fmt: skip
+    """Apply everything and the cursor. A repeat of the same answer changes nothing.
+
+    `moment`: what time it is for recurring actions, where that may not be `now`.
+    """
+    applied = Applied(moment=moment or Moment(at=now))
     for document in answer.actions:
         _apply_alone(connection, ledger, kinds, document, now, applied)
     _serve_requests(connection, ledger, answer.requests, now, applied)
@@ -90,7 +96,7 @@ def _apply_one(
         applied.refused.append((action_id, str(error)))
         return
     if definition.schedule is not None:
-        _apply_recurring(connection, ledger, kinds, definition, now, applied)
+        _apply_recurring(connection, ledger, kinds, definition, applied)
         return
     if recurring.exists(connection, definition.id):
         sort = "id_conflict: is a recurring action here, and cannot become an action"
@@ -111,10 +117,11 @@ def _apply_one(
 
 def _apply_recurring(
     connection: sqlite3.Connection, ledger: Ledger, kinds: Kinds, definition: Definition,
-    now: datetime, applied: Applied,
+    applied: Applied,
 ) -> None:  # fmt: skip
     """A recurring action that this node can never run is refused now, not at each instant."""
-    planner = Planner(connection, ledger, now, kinds.lane)
+    now = applied.moment.at
+    planner = Planner(connection, ledger, now, kinds.lane, applied.moment.doubted)
     found = None
     if definition.should_be_executed:
         found = kinds.check(definition.kind, definition.payload, dry_run=definition.dry_run)
@@ -127,11 +134,8 @@ def _apply_recurring(
         ledger.refuse(connection, definition.id, definition.revision, faults, now)
         applied.refused.append((definition.id, "; ".join(str(fault) for fault in faults)))
     elif verdict is not Verdict.UNCHANGED:
-        ledger.tell_recurring_applied(
-            connection, definition.id, definition.revision, verdict, now
-        )
+        ledger.tell_recurring_applied(connection, definition.id, definition.revision, verdict, now)
         applied.changed += 1
-    applied.started += planner.stops
     applied.ended += planner.ended
 
 
@@ -210,7 +214,7 @@ def _cancel_local(
     rule = recurring.by_id(connection, action_id)
     if rule is not None and rule.ended_at is None and rule.definition.owner is Owner.NODE:
         # No lane is needed: of a rule that ends nothing is created but the row of what was missed.
-        planner = Planner(connection, ledger, now, lambda _: Lane.EXCLUSIVE)
+        planner = Planner(connection, ledger, applied.moment.at, lambda _: Lane.EXCLUSIVE)
         planner.end(rule, Ended.CANCELLED_ON_NODE)
         applied.ended += planner.ended
         applied.changed += 1

@@ -119,7 +119,8 @@ class Pull:
             await self._look_at_catalogue()
 
         def apply(connection: sqlite3.Connection) -> Applied:
-            return apply_pull(connection, self._ledger, self._kinds, answer, self._clock.now())
+            now, moment = self._clock.now(), self._engine.clock_watch.moment()
+            return apply_pull(connection, self._ledger, self._kinds, answer, now, moment)
 
         if answer.actions or answer.requests or await self._cursor_moved(answer.cursor):
             applied = await self._write_until_done(apply)

@@ -16,7 +16,7 @@ from agent.infra.clock import Clock
 from agent.node import log_events
 from agent.node.ports import Store
 from agent.node.state_pages import behind, state_page
-from agent.node.store import events
+from agent.node.store import events, recurring
 from agent.node.store.damage import StoreUnavailable
 from agent.node.store.events import Event
 from agent.node.store.meta import read_meta, write_meta
@@ -242,12 +242,20 @@ def _state_part(
     items: list[dict[str, Any]] = []
     size = 0
     for one in held:
-        item = _state_item(one)
+        item = _state_item(one) | _stored(connection, one)
         size += len(strict_json.encode(item))
         if items and size > PUSH_BYTES_MAX:
             return items, behind(held[len(items) - 1])
         items.append(item)
     return items, found.next
+
+
+def _stored(connection: sqlite3.Connection, held: Action | Recurring) -> dict[str, Any]:
+    """Where this version cannot read a recurring action: its definition as it is stored."""
+    if isinstance(held, Action) or held.definition.schedule is not None:
+        return {}
+    stored = recurring.stored_definition(connection, held.id)
+    return {} if stored is None else {"definition": stored}
 
 
 def _state_item(held: Action | Recurring) -> dict[str, Any]:

@@ -99,17 +99,27 @@ def test_every_fault_of_the_server_is_shown(api: ScriptedApi) -> None:
 
 def test_recurring_list_and_show(api: ScriptedApi) -> None:
     pages = {"": {"recurring": [RULE], "next": "c"},
-             "c": {"recurring": [{**RULE, "id": "b", "state": "paused", "paused": "freeze"}],
-                   "next": None}}  # fmt: skip
+             "c": {"recurring": [{**RULE, "id": "a-late", "state": "ended"},
+                                 {**RULE, "id": "b", "state": "paused", "paused": "freeze",
+                                  "kind": "gone"}], "next": None}}  # fmt: skip
     api.answers["GET /v1/recurring"] = lambda asked: (200, pages[asked.query.get("after", "")])
-    api.answers["GET /v1/recurring/nightly"] = 200, RULE
-    lines = call(api, "recurring", "list").stdout.splitlines()
-    assert "nightly  backup  active" in lines[1]
+    api.answers["GET /v1/recurring/nightly"] = 200, {**RULE, "offset_s": 192.0}
+    api.answers["GET /v1/recurring/b"] = 200, {**RULE, "id": "b", "state": "paused"}
+    api.answers["GET /v1/kinds"] = 200, {"kinds": [{"kind": "backup", "faults": []}], "faults": []}
+    done = call(api, "recurring", "list").stdout
+    lines = done.splitlines()
+    assert [line.split()[0] for line in lines[1:]] == ["nightly", "b", "a-late"], "ended ones last"
+    assert "nightly  backup                active" in lines[1]
     assert "paused (freeze)" in lines[2]
+    assert "after resume" in lines[2]
+    assert "next          after resume" in call(api, "recurring", "show", "b").stdout
+    assert "gone (not installed)" in done
+    assert "a-late" not in call(api, "recurring", "list", "--active").stdout
     listed = json.loads(call(api, "recurring", "list", "--json").stdout)
-    assert [rule["id"] for rule in listed["recurring"]] == ["nightly", "b"]
+    assert [rule["id"] for rule in listed["recurring"]] == ["nightly", "b", "a-late"]
     shown = call(api, "recurring", "show", "nightly").stdout
     assert "cron 0 3 * * * (Europe/Berlin)" in shown
+    assert "3 min 12 s later, by the jitter" in shown
     assert 'payload       {"full": true}' in shown
     assert "nightly@2026-01-15T02:00:00Z  FAILED  exit_nonzero  7" in shown
 
@@ -148,7 +158,9 @@ def test_run_now_backfill_and_remove(api: ScriptedApi) -> None:
     done = call(api, "recurring", "backfill", "nightly", "2026-01-01T00:00:00Z", "2026-01-03T01:00:00+01:00")  # noqa: E501  # fmt: skip
     assert done.stdout == "b1\nb2\n"
     assert api.asked[-1].body == {"from": "2026-01-01T00:00:00Z", "to": "2026-01-03T00:00:00Z"}
-    assert "nightly is removed" in call(api, "recurring", "remove", "nightly").stdout
+    api.answers["DELETE /v1/recurring/hourly"] = 200, RULE
+    done = call(api, "recurring", "remove", "nightly", "hourly")
+    assert done.stdout == "nightly is removed\nhourly is removed\n"
 
 
 def test_pause_and_resume_of_the_node(api: ScriptedApi) -> None:
@@ -302,6 +314,13 @@ def test_sync_tells_a_core_that_is_away_from_a_refusal(api: ScriptedApi) -> None
     assert call(api, "sync").exit_code == 5
 
 
+def test_a_database_that_is_being_restored_is_no_refusal(api: ScriptedApi) -> None:
+    away = {"error": "unavailable", "message": "the database is damaged and is being restored"}
+    api.answers["GET /v1/actions"] = 503, away
+    done = call(api, "list", "--json")
+    assert (done.exit_code, json.loads(done.stdout)["error"]) == (3, "unavailable")
+
+
 @pytest.mark.parametrize(
     ("words", "offered"),
     [
@@ -381,3 +400,62 @@ def complete(api: ScriptedApi, words: str) -> list[str]:
     )  # fmt: skip
     assert done.stderr == ""
     return [line.partition(",")[2] for line in done.stdout.splitlines() if line]
+
+
+def test_a_pause_that_has_drained_says_so(api: ScriptedApi) -> None:
+    paused = {"paused": True, "pause_reason": "reboot", "draining": True}
+    api.answers["GET /v1/status"] = 200, status(**paused)
+    assert "drained: nothing runs, and nothing starts" in call(api, "status").stdout
+    counts = {**status()["counts"], "STARTED": 2}
+    api.answers["GET /v1/status"] = 200, status(**paused, counts=counts)
+    assert "draining: 2 still run, and nothing starts" in call(api, "status").stdout
+
+
+def test_what_is_due_already_waits(api: ScriptedApi) -> None:
+    api.answers["GET /v1/status"] = 200, status(next_due_at="2026-01-15T12:00:00Z")
+    assert "; oldest waits " in call(api, "status").stdout
+    api.answers["GET /v1/status"] = 200, status(next_due_at="2090-01-15T12:00:00Z")
+    assert "; next due in " in call(api, "status").stdout
+
+
+def test_a_kind_that_cannot_be_used_is_marked_in_the_table(api: ScriptedApi) -> None:
+    kind = {"kind": "x", "risk_level": None, "timeout_s": None, "dry_run": False, "mode": "task",
+            "parallel": False, "description": "",
+            "faults": ["retry.max_attempt is unknown"]}  # fmt: skip
+    api.answers["GET /v1/kinds"] = 200, {"kinds": [kind], "faults": []}
+    done = call(api, "kinds")
+    assert "NOT: faulty" in done.stdout
+    assert "x cannot be used: retry.max_attempt is unknown" in done.stderr
+
+
+def test_a_list_of_nothing_says_what_nobody_knows(api: ScriptedApi) -> None:
+    api.answers["GET /v1/actions"] = 200, {"actions": [], "next": None}
+    api.answers["GET /v1/kinds"] = 200, {"kinds": [{"kind": "backup"}], "faults": []}
+    api.answers["GET /v1/recurring/nightly"] = 200, RULE
+    done = call(api, "list", "--kind", "nosuch", "--recurring", "nobody")
+    assert done.exit_code == 0
+    assert "there is no kind 'nosuch' on this node" in done.stderr
+    assert "there is no recurring action 'nobody' on this node" in done.stderr
+    assert not call(api, "list", "--kind", "backup", "--recurring", "nightly").stderr
+    wrong = call(api, "list", "--status", "done")
+    assert (wrong.exit_code, "ask with --phase DONE" in wrong.stderr) == (2, True)
+    assert "is not one of" in call(api, "list", "--status", "frob").stderr
+
+
+def test_a_forecast_tells_what_a_gap_leaves_out_and_what_comes_later(api: ScriptedApi) -> None:
+    note = "no instant: 02:00–03:00 does not exist on 2026-03-29 (Europe/Berlin)"
+    gap = {"id": "nightly", "kind": "backup", "at": "2026-03-29T01:00:00Z", "note": note}
+    told = {
+        "from": "2026-03-28T12:00:00Z", "until": "2026-03-30T12:00:00Z", "paused": False,
+        "zone": "Europe/Berlin", "truncated": False, "next_at": "2090-01-15T12:00:00Z",
+    }  # fmt: skip
+    later = fire(starts_at="2026-03-30T00:00:00Z")
+    api.answers["GET /v1/forecast"] = 200, told | {"fires": [later], "gaps": [gap]}
+    lines = call(api, "forecast").stdout.splitlines()
+    assert lines[1].endswith(note)
+    assert lines[2].startswith("2026-03-30 02:00:00 CEST")
+    api.answers["GET /v1/forecast"] = 200, told | {"fires": [], "gaps": []}
+    said = call(api, "forecast", "--id", "nightly").stdout
+    assert said.startswith(
+        "nothing until 2026-03-30 14:00:00 CEST; next at 2090-01-15 13:00:00 CET"
+    )

@@ -92,6 +92,26 @@ def test_output_is_bytes(node: NodeProcess) -> None:
         other.clean_up()
 
 
+@pytest.mark.timeout(90)
+def test_without_following_it_ends_although_the_script_writes_on(node: NodeProcess) -> None:
+    scripts = node.state_dir.with_name("scripts")
+    scripts.mkdir(mode=0o755)
+    script = scripts / "yes"
+    script.write_text("#!/bin/sh\nexec yes\n")
+    script.chmod(0o755)
+    other = NodeProcess(node.state_dir, scripts)
+    try:
+        other.start()
+        action_id = other.run("yes")
+        other.wait_status(action_id, "STARTED")
+        done = other.agentctl("logs", action_id, "--stream", "stdout")
+        assert (done.returncode, done.stdout[:4]) == (0, "y\ny\n")
+        assert other.call("POST", f"/v1/actions/{action_id}/cancel")[0] == 200
+        other.wait_status(action_id)
+    finally:
+        other.clean_up()
+
+
 def test_every_attempt_is_followed(shared_node: NodeProcess) -> None:
     retry = {"max_attempts": 2, "delay_s": 1.5}  # time for the follower to come
     action_id = shared_node.run("fail", {"message": "again"}, retry=retry)

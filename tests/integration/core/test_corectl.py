@@ -16,7 +16,7 @@ import pytest
 
 from tests.fakes.core_backends import OverHttp
 from tests.fakes.core_process import ROOT, CoreProcess
-from tests.fakes.reporting_node import ReportingNode
+from tests.fakes.reporting_node import ReportingNode, execution
 
 pytestmark = pytest.mark.timeout(60)
 
@@ -262,3 +262,66 @@ def test_it_imports_neither_half_nor_what_is_slow() -> None:
     slow = {"asyncio", "httpx", "sqlalchemy", "structlog", "starlette", "rich"}
     assert not modules & slow
     assert not any(name.startswith(("agent.core", "agent.node")) for name in modules)
+
+
+def test_a_recurring_action_is_shown_as_its_node_reports_it(shared_core: CoreProcess) -> None:
+    standing = {
+        "state": "paused", "paused": "freeze", "next_at": None, "next_nominal_at": None,
+        "last_nominal_at": "2026-03-01T02:00:00Z", "run_count": 1, "ended_at": None,
+        "ended_reason": None, "zone": "Europe/Berlin", "offset_s": 0.0,
+    }  # fmt: skip
+    over = {"state": "ended", "paused": None, "ended_reason": "max_runs",
+            "ended_at": "2026-03-01T02:00:01Z"}  # fmt: skip
+
+    async def told(*reports: dict[str, Any], rule_id: str) -> None:
+        async with OverHttp.to(shared_core) as backend:
+            node = await ReportingNode.enrolled(backend)
+            definition = {"id": rule_id, "kind": "backup", "owner": "node", "revision": 1,
+                          "schedule": {"cron": "0 3 * * *"}}  # fmt: skip
+            for report in reports:
+                node.event("local_definition", rule_id, definition=definition,
+                           execution=execution("NULL"), recurring=report)  # fmt: skip
+            await node.push()
+
+    asyncio.run(told(standing, rule_id="paused-rule"))
+    asyncio.run(told(standing, standing | over, rule_id="ended-rule"))
+    asyncio.run(told(standing | over | {"run_count": 0}, rule_id="never-ran"))
+    shown = corectl(shared_core, "show", "paused-rule").stdout
+    for part in ("SCHEDULED", "cron 0 3 * * *", "paused (freeze)", "2026-03-01 03:00:00 CET"):
+        assert part in shown
+    assert document(corectl(shared_core, "show", "ended-rule", "--json"))["phase"] == "DONE"
+    assert "ended (max_runs)" in corectl(shared_core, "show", "ended-rule").stdout
+    assert document(corectl(shared_core, "show", "never-ran", "--json"))["phase"] == "NOT_STARTED"
+    listed = document(corectl(shared_core, "actions", "--phase", "SCHEDULED", "--json"))["actions"]
+    ids = {one["id"] for one in listed}
+    assert "paused-rule" in ids
+    assert not {"ended-rule", "never-ran"} & ids
+    lines = corectl(shared_core, "history", "paused-rule").stdout
+    assert "paused (freeze), revision 1, cron 0 3 * * *, 1 run" in lines
+    assert "{" not in lines
+
+
+def test_what_holds_a_node_back_is_seen_from_the_core(shared_core: CoreProcess) -> None:
+    brake = {
+        "id": 1, "kind": "deploy", "labels": {}, "reason": "change freeze", "by": "ann",
+        "created_at": "2026-03-01T12:00:00Z", "expires_at": "2090-01-01T00:00:00Z",
+    }  # fmt: skip
+    pause = {"paused": True, "pause_reason": "reboot", "paused_by": "bob",
+             "paused_at": "2026-03-01T12:00:00Z", "draining": False}  # fmt: skip
+
+    async def told() -> str:
+        async with OverHttp.to(shared_core) as backend:
+            node = await ReportingNode.enrolled(backend)
+            report = {"version": "0.1", "protocol": 1, "features": [], "host": "h",
+                      "catalogue": [], "clock": {}, "brakes": [brake], "pause": pause,
+                      "progress": []}  # fmt: skip
+            await backend.node(node.who, report)
+            return node.id
+
+    name = asyncio.run(told())
+    shown = corectl(shared_core, "agents", name).stdout
+    assert "reboot; by bob, since 2026-03-01T12:00:00Z" in shown
+    assert "kind deploy until 2090-01-01T00:00:00Z: change freeze (by ann)" in shown
+    listed = corectl(shared_core, "agents").stdout.splitlines()
+    line = next(line for line in listed if line.startswith(name))
+    assert "paused, brake on kind deploy" in line

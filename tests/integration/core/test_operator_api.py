@@ -56,6 +56,8 @@ async def test_an_unknown_node_is_said(backend: Backend) -> None:
     assert error.status == 404
     error = await rejected(backend.dispatch({"kind": "sleep"}))
     assert (error.status, [fault["path"] for fault in error.faults]) == (422, ["node"])
+    error = await rejected(backend.dispatch({"kind": "sleep", "timout_s": 3, "x_own": 1}))
+    assert [fault["path"] for fault in error.faults] == ["node", "timout_s"], "a slip of the hand"
 
 
 @scenario

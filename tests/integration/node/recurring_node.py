@@ -14,11 +14,13 @@ from agent.domain.manifest import Manifest, agree_terms
 from agent.domain.recurring import Place, Recurring
 from agent.domain.starting import Running, Slots
 from agent.node.engine import run_key
+from agent.node.gaps import Gaps
 from agent.node.ledger import Ledger
 from agent.node.occurrences import Planner
 from agent.node.recurring import apply_definition
 from agent.node.store import actions, events, recurring
 from agent.node.turn import Ended, TurnInput, TurnResult, run_turn
+from agent.node.waits import Waits
 from agent.wire.definition import decode_definition
 from tests.integration.node.database import make_ledger, open_memory
 from tests.unit.domain.builders import make_record
@@ -39,6 +41,9 @@ class RecurringNode:
         self.now = at("00:00")
         self.running: dict[str, Action] = {}
         self.paused = False
+        self.runner_away = False
+        self.waits = Waits()
+        self.gaps = Gaps()
         self.manifests: Mapping[str, Manifest] = {"job": Manifest(kind="job", parallel=True)}
 
     def planner(self) -> Planner:
@@ -98,7 +103,10 @@ class RecurringNode:
     def _given(self, ended: tuple[Ended, ...]) -> TurnInput:
         running = [Running(lane=a.lane, app_names=a.locks) for a in self.running.values()]
         return TurnInput(
-            now=self.now, endings=ended, slots=Slots.beside(running, 50, paused=self.paused),
+            now=self.now, gaps=self.gaps.during, endings=ended,
+            slots=Slots.beside(running, 50, paused=self.paused,
+                                           runner_away=self.runner_away),
+            running=tuple(self.running.values()), waits=self.waits,
             manifest_of=self.manifests.get, jitter=0.0,
             terms_of=lambda action: agree_terms(action.definition, None),
         )  # fmt: skip

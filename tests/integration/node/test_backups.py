@@ -62,8 +62,10 @@ async def until(true: Callable[[], bool]) -> None:
 
 def test_one_is_made_when_there_is_none_or_an_old_one(tmp_path: Path) -> None:
     async def scenario(store: ThreadedStore, loop: Backups, clock: StillClock) -> None:
+        told: list[str] = []
+        loop.on_made = lambda: told.append("made")
         loop.ask_if_old()
-        await until(lambda: loop.newest is not None)
+        await until(lambda: told == ["made"])
         meta = await store.read(read_meta)
         assert loop.newest is not None
         assert meta.backup_file == loop.newest.path.name

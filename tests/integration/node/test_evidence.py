@@ -9,23 +9,31 @@ from typing import Any
 import pytest
 
 from agent.domain.action import Action
-from agent.domain.definition import OnRestart, Owner
+from agent.domain.definition import Definition, OnRestart, Owner
 from agent.domain.ending import RESTORED
+from agent.domain.errors import NotFound
 from agent.domain.lane import Lane
 from agent.domain.lifecycle import ExecutionStatus, Reason
 from agent.domain.manifest import agree_terms
+from agent.domain.recurring import Recurring
+from agent.domain.schedule.spec import Schedule
 from agent.domain.starting import unstart
+from agent.node.occurrences import Planner
 from agent.node.ports import Hello, RunKey, StartRecord
+from agent.node.recurring import apply_definition
 from agent.node.restored import (
+    REMOVED,
     Findings,
     doubt_overdue,
+    doubt_unanswered,
     finish_evidence,
     insert_unknown,
     pending_restore,
     take_starts,
 )
-from agent.node.store import actions, events
+from agent.node.store import actions, events, recurring
 from agent.node.store.meta import read_meta, write_meta
+from agent.node.views import find
 from tests.integration.node.database import make_ledger, open_memory
 from tests.integration.node.test_turn import accept, turn
 from tests.unit.domain.builders import NOW, after, make_definition
@@ -96,7 +104,8 @@ def test_an_unknown_action_gets_its_own_row_and_never_starts(
     action = known(connection, "a7")
     assert (action.row, action.start_no, action.attempt) == (7, 2, 2)
     assert action.parked is not None
-    assert (found.doubtful_ids, actions.next_row(connection)) == (["a7"], 8)
+    assert (found.unknown_ids, actions.next_row(connection)) == (["a7"], 8)
+    assert found.doubtful == 0, "whether its outcome is known, the claim will say"
     assert events.of_action(connection, 7, 10)[0].body["to"] == "STARTED"
     connection.execute("UPDATE actions SET execution_status = 'NULL', due_at = 1, parked = NULL")
     assert "a7" not in [started.definition.id for started in turn(connection).started]
@@ -133,6 +142,65 @@ def test_an_occurrence_that_ran_forbids_its_instant(connection: sqlite3.Connecti
     assert row["last_nominal_at"] == 1_772_362_800_000_000
     assert row["run_count"] == 6
     assert known(connection, "r@2026-03-01T11:00:00Z").definition.recurring_id == "r"
+
+
+def a_rule(**fields: Any) -> Definition:
+    schedule = Schedule(every="1 hour", max_runs=3)
+    return make_definition(id="r", owner=Owner.CORE, schedule=schedule, **fields)
+
+
+def deliver(connection: sqlite3.Connection, definition: Definition) -> Recurring:
+    planner = Planner(connection, LEDGER, NOW, lambda _: Lane.EXCLUSIVE)
+    _, rule, faults = apply_definition(planner, definition)
+    assert rule is not None, faults
+    return rule
+
+
+def ran_three_times() -> list[StartRecord]:
+    hours = [f"r@2026-03-01T{hour}:00:00Z" for hour in ("09", "10", "11")]
+    by_hand = record(9, name="r@2026-03-01T09:00:00Z.b1")
+    return [*(record(5 + number, name=name) for number, name in enumerate(hours)), by_hand]
+
+
+def test_a_lost_rule_that_is_delivered_again_does_not_begin_to_count_anew(
+    connection: sqlite3.Connection,
+) -> None:
+    pending_restore(connection, hello(), NOW, overtaken=True)
+    take(connection, *ran_three_times())
+    rule = deliver(connection, a_rule())
+    assert (rule.state.run_count, rule.ended_reason) == (3, "max_runs")
+    for name in ("r@2026-03-01T09:00:00Z", "r@2026-03-01T09:00:00Z.b1"):
+        assert known(connection, name).definition.recurring_id == "r"
+
+
+def test_a_rule_that_is_over_by_what_ran_since_the_copy_runs_no_more(
+    connection: sqlite3.Connection,
+) -> None:
+    deliver(connection, a_rule())
+    pending_restore(connection, hello(), NOW, overtaken=True)
+    take(connection, *ran_three_times())
+    turn(connection)
+    rule = recurring.by_id(connection, "r")
+    assert rule is not None
+    assert (rule.state.run_count, rule.ended_reason) == (3, "max_runs")
+
+
+def test_what_has_a_record_and_no_known_end_is_doubtful(connection: sqlite3.Connection) -> None:
+    told = pending_restore(connection, hello(), NOW, overtaken=True)
+    assert told is not None
+    finish_evidence(connection, told, Findings(), "boot")
+    doubt_unanswered(connection, ["a", "b"])
+    doubt_unanswered(connection, [str(number) for number in range(200)])
+    kept = json.loads(read_meta(connection).restored)
+    assert (kept["doubtful"], len(kept["doubtful_ids"])) == (202, 100)
+
+
+def test_an_empty_database_is_no_copy(connection: sqlite3.Connection) -> None:
+    told = pending_restore(connection, hello(7), NOW, overtaken=False)
+    assert told is not None
+    assert told["why"] == REMOVED
+    with pytest.raises(NotFound, match="begun empty"):
+        find(connection, "gone")
 
 
 @pytest.mark.parametrize("evidence", [True, False])

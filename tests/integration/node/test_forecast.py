@@ -81,3 +81,25 @@ def test_a_clock_change_is_noted(node: RecurringNode) -> None:
     fires = look(node, "2026-03-30T00:00:00Z", id="gap")["fires"]
     moved = [one for one in fires if one["notes"]]
     assert [one["nominal_at"][:10] for one in moved] == ["2026-03-29"]
+
+
+def test_instants_that_a_gap_swallows_are_told(node: RecurringNode) -> None:
+    node.add("r", {"cron": "*/20 2 * * *", "timezone": "Europe/Berlin"})
+    node.add("over", {"cron": "*/20 2 * * *", "timezone": "Europe/Berlin",
+                      "ends_at": "2026-03-10T00:00:00Z"})  # fmt: skip
+    note = "no instant: 02:00–03:00 does not exist on 2026-03-29 (Europe/Berlin)"
+    gap = {"id": "r", "kind": "job", "at": "2026-03-29T01:00:00Z", "note": note}
+    assert look(node, "2026-03-30T12:00:00Z", limit=500)["gaps"] == [gap]
+    assert look(node, "2026-03-30T12:00:00Z", limit=5)["gaps"] == [], "only where fires are told"
+    node.now = at("2026-03-28T12:00:00Z")
+    node.turn()
+    assert look(node, "2026-03-29T12:00:00Z")["gaps"] == [gap], "on a day without any fire"
+
+
+def test_of_one_id_it_looks_as_far_as_its_next_fire(node: RecurringNode) -> None:
+    node.add("yearly", "0 0 1 2 *")
+    found = look(node, id="yearly", stretch=True)
+    assert [one["starts_at"] for one in found["fires"]] == ["2027-02-01T00:00:00Z"]
+    assert found["until"] == found["next_at"] == "2027-02-01T00:00:00Z"
+    found = look(node, id="yearly")
+    assert (found["fires"], found["next_at"]) == ([], "2027-02-01T00:00:00Z")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 import sqlite3
 from dataclasses import replace
+from typing import Any
 
 import pytest
 
@@ -155,11 +156,11 @@ class Forbidding(Ledger):
     """Finds every move of `bad` illegal."""
 
     def move(
-        self, connection: sqlite3.Connection, action: Action, transition: Transition
+        self, connection: sqlite3.Connection, action: Action, transition: Transition, **more: Any
     ) -> Action:
         if action.definition.id == "bad":
             raise IllegalTransition("there is no way")
-        return super().move(connection, action, transition)
+        return super().move(connection, action, transition, **more)
 
 
 def test_a_forbidden_decision_holds_up_nobody(connection: sqlite3.Connection) -> None:

@@ -9,7 +9,7 @@ import pytest
 
 from agent.domain.instants import format_instant
 from agent.domain.lane import Lane
-from agent.domain.recurring import Ended
+from agent.domain.recurring import Ended, by_hand, recurring_view
 from agent.domain.schedule.recurrence import Plan, plan
 from agent.domain.schedule.spec import Schedule
 from agent.node.recurring import pause, resume
@@ -85,8 +85,94 @@ def test_catch_up_all_runs_as_many_as_it_says(node: RecurringNode) -> None:
     node.add("r", {"cron": "* * * * *", "catch_up": {"mode": "all", "max_count": 300}})
     node.turn("04:00:30")
     ends = [one[1] for one in node.occurrences("r")]
-    assert (ends.count("STARTED"), ends.count("NULL")) == (1, 238), "more than usually may wait"
-    assert ends[239:] == ["WONT_START"], "the one on time finds the others in its way"
+    assert (ends.count("STARTED"), ends.count("NULL")) == (1, 239), "more than usually may wait"
+    assert len(ends) == 240, "the one on time waits behind the others"
+
+
+@pytest.mark.parametrize("overlap", ["skip", "queue", "cancel_running", "allow"])
+def test_a_short_downtime_drops_nothing_as_overlap(node: RecurringNode, overlap: str) -> None:
+    node.add("r", {"every": "4s", "overlap": overlap, "catch_up": "all"})
+    node.now = at("00:01:14")
+    node.live("00:01:14.4", takes_s=0.01)
+    assert {one[1] for one in node.occurrences("r")} == {"FINISHED"}
+    assert len(node.occurrences("r")) == 18
+    assert node.rule("r").state.run_count == 18
+
+
+def test_a_short_downtime_folds_all_but_the_newest(node: RecurringNode) -> None:
+    node.add("r", {"every": "1s", "max_runs": 10})
+    node.turn("00:00:21")
+    assert node.occurrences("r") == [
+        ("00:00:02Z", "WONT_START", "missed"), ("00:00:21Z", "STARTED", "due"),
+    ]  # fmt: skip
+    error = node.action("r@2026-03-01T00:00:02Z").error or ""
+    assert "19 instants missed" in error
+    assert "only the latest one, 2026-03-01T00:00:21Z, runs" in error
+
+
+def test_what_overlap_ends_at_once_does_not_count_for_max_runs(node: RecurringNode) -> None:
+    node.add("r", {"every": "1s", "max_runs": 3})
+    node.live("00:00:10", takes_s=60)
+    ends = [one[1] for one in node.occurrences("r")]
+    assert (ends.count("STARTED"), ends.count("WONT_START")) == (1, 8)
+    assert (node.rule("r").word, node.rule("r").state.run_count) == ("active", 1)
+    node.live("00:10:00", takes_s=60)
+    assert (node.rule("r").ended_reason, node.rule("r").state.run_count) == ("max_runs", 3)
+    assert [one[2] for one in node.occurrences("r")].count("exit_zero") == 3
+
+
+def test_nor_for_what_follows_or_is_counted_from_completion(node: RecurringNode) -> None:
+    node.add("r", "* * * * *")
+    node.add("f", {"after": "r", "max_runs": 2})
+    node.add("c", {"every": "10m", "count_from": "completion", "max_runs": 1})
+    rule = node.rule("c")
+    by_hand_one = by_hand(rule, node.now, "c@x", node.now)
+    node.planner().insert(rule, by_hand_one, due_at=node.now)
+    node.turn("00:01")
+    for minute in (1, 2):
+        node.end(f"r@2026-03-01T00:0{minute}:00Z", f"00:0{minute}:30")
+        node.turn(f"00:0{minute + 1}")
+    assert [one[2] for one in node.occurrences("f")] == ["due", "overlap"]
+    assert (node.rule("f").word, node.rule("f").state.run_count) == ("active", 1)
+    node.turn("00:10:01")
+    assert node.status("c@2026-03-01T00:10:01Z") == ("WONT_START", "overlap")
+    assert (node.rule("c").word, node.rule("c").state.run_count) == ("active", 0)
+    assert node.rule("c").next_at == at("00:20:01")
+
+
+def test_what_waits_for_its_delay_does_not_skip_the_next(node: RecurringNode) -> None:
+    node.add("f", {"after": "r", "delay": "90s"})
+    node.add("r", "* * * * *")
+    node.turn("00:01")
+    node.end("r@2026-03-01T00:01:00Z", "00:01:10")
+    node.turn("00:02")
+    node.end("r@2026-03-01T00:02:00Z", "00:02:10")
+    assert node.occurrences("f") == [("00:02:40Z", "NULL", None), ("00:03:40Z", "NULL", None)]
+    node.turn("00:02:40")
+    node.turn("00:03:40")
+    assert [one[1] for one in node.occurrences("f")] == ["STARTED", "NULL"], "one after another"
+    node.end("f@2026-03-01T00:02:40Z", "00:04:00")
+    assert [one[1] for one in node.occurrences("f")] == ["FINISHED", "STARTED"]
+
+
+def test_a_past_date_promises_no_start(node: RecurringNode) -> None:
+    rule = node.add("r", {"date": "2026-01-01T00:00:00Z"})
+    shown = recurring_view(rule, node.ledger.place)
+    assert (shown["next_at"], shown["next_nominal_at"]) == (None, None)
+    node.turn()
+    assert (node.rule("r").word, node.occurrences("r")[0][2]) == ("ended", "missed")
+    late = node.add("l", {"date": "2026-02-28T23:00:00Z"})
+    assert recurring_view(late, node.ledger.place)["next_at"] == "2026-03-01T00:00:01Z"
+
+
+def test_where_all_due_is_missed_the_view_shows_what_comes(node: RecurringNode) -> None:
+    rule = node.add("r", {"cron": "0 * * * *", "catch_up": "skip"})
+    pause(node.planner(), rule, "a move")
+    node.now = at("02:30")
+    resumed = resume(node.planner(), node.rule("r"))
+    assert recurring_view(resumed, node.ledger.place)["next_at"] == "2026-03-01T03:00:00Z"
+    node.turn()
+    assert node.occurrences("r") == [("01:00:00Z", "WONT_START", "missed")]
 
 
 def test_one_of_a_hundred_followers_can_be_edited(node: RecurringNode) -> None:
@@ -229,3 +315,28 @@ def test_a_broken_row_stops_no_page(node: RecurringNode) -> None:
     node.connection.execute("UPDATE recurring SET definition = '{'")
     page = page_view(node.connection, node.ledger.place, node.now)
     assert page["recurring"][0]["parked"]
+
+
+def test_what_waits_for_its_place_does_not_start_after_the_rules_to_date(
+    node: RecurringNode,
+) -> None:
+    node.add("r", {"cron": "*/10 * * * *", "overlap": "queue"}, to_date="2026-03-01T00:25:00Z")
+    node.turn("00:10")
+    node.turn("00:20")
+    first, second = "r@2026-03-01T00:10:00Z", "r@2026-03-01T00:20:00Z"
+    assert node.action(second).definition.to_date == at("00:25")
+    assert node.turn().next_at == at("00:25")
+    node.end(first, "00:25:00", code=None, signal=15, stop_cause="window")
+    assert node.status(first) == ("WONT_FINISH", "window_closed")
+    assert node.status(second) == ("WONT_START", "window_passed")
+
+
+def test_a_window_that_ends_before_the_rule_does_stays_as_it_is(node: RecurringNode) -> None:
+    node.add("r", {"cron": "*/10 * * * *", "duration_s": 60}, to_date="2026-03-01T00:25:00Z")
+    node.turn("00:10")
+    assert node.action("r@2026-03-01T00:10:00Z").definition.to_date == at("00:11")
+
+
+def test_what_is_run_by_hand_is_not_bound_by_the_rules_to_date(node: RecurringNode) -> None:
+    rule = node.add("r", "*/10 * * * *", to_date="2026-03-01T00:25:00Z")
+    assert by_hand(rule, at("00:30"), "r@x", at("00:30")).to_date is None

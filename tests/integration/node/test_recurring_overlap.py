@@ -4,14 +4,17 @@ from __future__ import annotations
 
 from dataclasses import replace
 from datetime import timedelta
+from typing import Any
 
 import pytest
 
 from agent.domain.ending import RunState
 from agent.domain.manifest import Manifest
 from agent.domain.overlap import QUEUED_PER_RULE_MAX
+from agent.domain.recurring import by_hand
+from agent.domain.schedule.recurrence import occurrence_id
 from agent.node.engine import run_key
-from agent.node.store import actions
+from agent.node.store import actions, brakes
 from agent.node.turn import Ended
 from tests.integration.node.recurring_node import RecurringNode, at
 
@@ -30,6 +33,13 @@ def busy(node: RecurringNode, overlap: str, **fields: object) -> None:
     node.add("r", {"cron": "* * * * *", "overlap": overlap}, **fields)
     node.turn("00:01")
     assert list(node.running) == [FIRST]
+
+
+def run_now(node: RecurringNode) -> str:
+    """As `agentctl recurring run`."""
+    rule, moment = node.rule("r"), node.now
+    definition = by_hand(rule, moment, occurrence_id("r", moment, 1), moment)
+    return node.planner().insert(rule, definition, due_at=moment).definition.id
 
 
 def test_skip_is_the_default_and_says_what_was_in_the_way(node: RecurringNode) -> None:
@@ -89,12 +99,115 @@ def test_cancel_running_stops_the_earlier_and_starts_when_it_has_ended(
     assert list(node.running) == [SECOND]
 
 
+def _brake(node: RecurringNode) -> int:
+    values: dict[str, Any] = {
+        "kind": "job", "labels": {}, "reason": "r", "by": "ann", "expires_at": None,
+    }  # fmt: skip
+    return brakes.insert(node.connection, values, node.now).id
+
+
+def test_under_a_brake_what_runs_goes_on_and_is_stopped_when_the_new_one_could_start(
+    node: RecurringNode,
+) -> None:
+    busy(node, "cancel_running")
+    number = _brake(node)
+    assert node.turn("00:02").stops == []
+    assert node.turn("00:03").stops == []
+    assert node.status(SECOND) == ("WONT_START", "superseded"), "the newest waits"
+    assert node.status(THIRD) == ("NULL", None)
+    brakes.lift(node.connection, number)
+    (stop,) = node.turn("00:03:30").stops
+    assert (stop.definition.id, stop.stop_cause) == (FIRST, "overlap")
+    assert node.turn().stops == [], "asked once; the engine asks on"
+    node.end(FIRST, "00:03:33", code=None, signal=15, stop_cause="overlap")
+    assert list(node.running) == [THIRD]
+
+
+def test_under_a_brake_what_ends_meanwhile_has_ended_by_itself(node: RecurringNode) -> None:
+    busy(node, "cancel_running")
+    number = _brake(node)
+    node.turn("00:02")
+    node.end(FIRST, "00:02:30")
+    assert (node.status(FIRST), node.running) == (("FINISHED", "exit_zero"), {})
+    brakes.lift(node.connection, number)
+    assert node.turn("00:02:40").stops == []
+    assert list(node.running) == [SECOND]
+
+
+def test_what_started_after_it_fell_due_is_not_stopped_by_it(node: RecurringNode) -> None:
+    """Under one brake they waited together, and the one by hand had its turn first."""
+    node.add("r", {"cron": "* * * * *", "overlap": "cancel_running"})
+    number = _brake(node)
+    by_hand = run_now(node)
+    node.turn("00:01")
+    brakes.lift(node.connection, number)
+    assert node.turn("00:01:30").stops == []
+    assert list(node.running) == [by_hand]
+    assert node.turn("00:01:40").stops == []
+    (stop,) = node.turn("00:02").stops
+    assert stop.definition.id == by_hand, "by the next one, as ever"
+
+
+def test_nor_does_an_end_elsewhere_stop_anything_while_the_node_is_paused(
+    node: RecurringNode,
+) -> None:
+    node.add("b", {"after": "r", "overlap": "cancel_running"})
+    busy(node, "skip")
+    node.end(FIRST, "00:01:30")
+    node.turn("00:02")
+    followed = "b@2026-03-01T00:01:30Z"
+    assert list(node.running) == [followed, SECOND]
+    node.paused = True
+    assert node.end(SECOND, "00:02:30").stops == []
+    assert node.turn("00:02:40").stops == []
+    node.paused = False
+    assert [one.definition.id for one in node.turn("00:02:50").stops] == [followed]
+
+
+def test_nor_before_a_delay_has_passed(node: RecurringNode) -> None:
+    node.add("b", {"after": "r", "overlap": "cancel_running", "delay_s": 60})
+    busy(node, "skip")
+    node.end(FIRST, "00:01:30")
+    node.turn("00:02")
+    node.turn("00:02:30")
+    assert node.end(SECOND, "00:02:40").stops == []
+    assert node.turn("00:03:39").stops == []
+    assert [one.definition.id for one in node.turn("00:03:40").stops] == ["b@2026-03-01T00:02:30Z"]
+
+
+def test_late_ones_stop_nothing(node: RecurringNode) -> None:
+    busy(node, "queue")
+    late = {"cron": "*/2 * * * *", "overlap": "cancel_running", "catch_up": "all"}
+    node.now = at("00:01:30")
+    node.add("r", late, revision=2)
+    node.paused = True
+    node.turn("00:05:30")
+    node.paused = False
+    assert node.turn("00:05:40").stops == []
+    assert [one[1] for one in node.occurrences("r")] == ["STARTED", "NULL", "NULL"]
+    assert [one.definition.id for one in node.turn("00:06").stops] == [FIRST]
+
+
+def test_nor_does_the_newest_that_comes_behind_late_ones(node: RecurringNode) -> None:
+    busy(node, "queue")
+    node.now = at("00:01:30")
+    late = {"cron": "*/2 * * * *", "overlap": "cancel_running", "catch_up": "all"}
+    node.add("r", late, revision=2)
+    node.paused = True
+    node.turn("00:06:10")
+    node.paused = False
+    assert node.turn("00:06:20").stops == []
+    for _ in range(4):
+        node.end(next(iter(node.running)))
+    assert [one[1] for one in node.occurrences("r")] == ["FINISHED"] * 4, "each had its turn"
+
+
 def test_cancel_running_replaces_what_waits(node: RecurringNode) -> None:
     busy(node, "cancel_running")
     node.turn("00:02")
     result = node.turn("00:03")
     assert node.status(SECOND) == ("WONT_START", "superseded")
-    assert len(result.stops) == 1, "asked again, as it has not ended"
+    assert result.stops == [], "it has been asked to, and the engine asks on until it has ended"
     node.end(FIRST, "00:03:03")
     assert node.status(FIRST) == ("FINISHED", "exit_zero"), "the true result counts"
     assert list(node.running) == [THIRD]

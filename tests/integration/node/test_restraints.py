@@ -218,8 +218,67 @@ def test_delays_follow_the_machine_and_dates_the_clock(
     turn(connection, now=after(by_s), stepped_s=by_s, parallel_used=4)
     due = {name: actions.by_id(connection, name) for name in ("again", "dated", "now")}
     assert [one.due_at for one in due.values() if one] == [
-        after(by_s + 30), after(45), after(by_s) if by_s < 0 else NOW,
+        after(by_s + 30), after(45), after(by_s),
     ]  # fmt: skip
+
+
+@pytest.mark.parametrize("by_s", [-9 * 86_400.0, 1800.0])
+def test_a_brake_for_a_while_follows_the_machine_and_one_until_a_date_the_clock(
+    connection: sqlite3.Connection, by_s: float
+) -> None:
+    for_s = brake(connection, kind="a", expires_at=after(60), elapses=True)
+    until = brake(connection, kind="b", expires_at=after(3600))
+    for_ever = brake(connection, kind="c")
+    lifted = brake(connection, kind="d", expires_at=after(60), elapses=True)
+    brakes.lift(connection, lifted.id)
+    found = turn(connection, now=after(by_s), stepped_s=by_s).restraints.brakes
+    assert [(one.id, one.expires_at) for one in found] == [
+        (for_s.id, after(by_s + 60)), (until.id, after(3600)), (for_ever.id, None),
+    ]  # fmt: skip
+    assert turn(connection, now=after(by_s + 60)).restraints.gone[0].id == for_s.id
+
+
+def test_a_brake_that_had_expired_does_not_come_back(connection: sqlite3.Connection) -> None:
+    brake(connection, expires_at=after(60), elapses=True)
+    assert turn(connection, now=after(1861), stepped_s=1800).restraints.brakes == []
+    brake(connection, expires_at=after(60), elapses=True)
+    assert turn(connection, now=after(-1739), stepped_s=-1800).restraints.brakes == []
+
+
+def test_a_brake_of_after_the_step_is_not_moved(connection: sqlite3.Connection) -> None:
+    made = brakes.insert(
+        connection,
+        {"kind": "a", "labels": {}, "reason": "r", "by": "b", "expires_at": after(1900),
+         "elapses": True},
+        after(1800),
+    )  # fmt: skip
+    (found,) = turn(connection, now=after(1801), stepped_s=1800).restraints.brakes
+    assert (found.id, found.expires_at) == (made.id, after(1900))
+
+
+@pytest.mark.parametrize("to_date", [None, after(40), after(7200)])
+def test_a_start_deadline_counts_what_was_waited_whatever_the_clock_did(
+    connection: sqlite3.Connection, to_date: datetime | None
+) -> None:
+    accept(connection, "a", start_deadline_s=60, to_date=to_date)
+    busy: dict[str, Any] = {"parallel_used": 4}
+    far = -400 * 86_400.0
+    turn(connection, now=after(10), **busy)
+    turn(connection, now=after(far + 20), stepped_s=far, **busy)
+    assert turn(connection, now=after(far + 30), **busy).next_at == after(far + 60)
+    ends = after(60) if to_date is None else min(after(60), to_date)
+    assert turn(connection, now=after(31), stepped_s=-far, **busy).next_at == ends
+    assert status(connection, "a") == "NULL"
+    turn(connection, now=ends, **busy)
+    assert status(connection, "a") == "WONT_START"
+
+
+def test_what_was_accepted_after_a_step_forward_is_due_all_the_same(
+    connection: sqlite3.Connection,
+) -> None:
+    definition = make_definition(id="a")
+    make_ledger(1).accept(connection, definition, after(1800), lane=Lane.PARALLEL)
+    assert names(turn(connection, now=after(1801), stepped_s=1800)) == ["a"]
 
 
 def test_an_early_end_of_a_hold_is_restarted_by_the_turn(connection: sqlite3.Connection) -> None:

@@ -26,11 +26,11 @@ class Forbidding(Ledger):
     """A ledger that finds every move of one action illegal."""
 
     def move(
-        self, connection: sqlite3.Connection, action: Action, transition: Transition
+        self, connection: sqlite3.Connection, action: Action, transition: Transition, **more: Any
     ) -> Action:
         if action.definition.id == "bad":
             raise IllegalTransition("there is no way")
-        return super().move(connection, action, transition)
+        return super().move(connection, action, transition, **more)
 
 
 @pytest.fixture

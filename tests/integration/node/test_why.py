@@ -121,7 +121,7 @@ def test_a_recurring_action_tells_what_is_next_and_its_last_outcomes(node: Recur
     assert found["decisions"][-1]["what"] == "r@2026-03-01T01:00:00Z DONE"
     node.planner().end(node.rule("r"), Ended.CANCELLED_ON_NODE)
     assert why(node, "r")["answer"] == (
-        "It is over since 2026-03-01T01:00:05Z: it was cancelled on this node; 1 runs so far."
+        "It is over since 2026-03-01T01:00:05Z: it was cancelled on this node; 1 run so far."
     )
 
 
@@ -165,3 +165,38 @@ def test_what_names_nothing_is_not_found(node: RecurringNode, name: str) -> None
     node.add("r", {"cron": "0 * * * *"})
     with pytest.raises(NotFound):
         why(node, name)
+
+
+def test_a_rule_says_how_many_more_it_has_and_never_leaves_out_what_was_missed(
+    node: RecurringNode,
+) -> None:
+    node.add("r", {"every": "1 hour", "catch_up": "skip"})
+    node.turn("03:30")  # three were missed
+    for hour in range(4, 18):
+        node.turn(f"{hour:02}:00:01")
+        node.end(f"r@2026-03-01T{hour:02}:00:01Z", f"{hour:02}:00:05", code=0)
+    decisions = why(node, "r")["decisions"]
+    assert decisions[0]["what"] == "4 older ones are not told here"
+    assert decisions[0]["evidence"] == {"see": "agentctl list --recurring r"}
+    assert decisions[1]["evidence"]["missed"]["count"] == 3
+    assert len(decisions) == 12
+    assert decisions[-1]["what"] == "r@2026-03-01T17:00:01Z DONE"
+
+
+def test_a_rule_tells_why_an_occurrence_was_skipped(node: RecurringNode) -> None:
+    node.add("r", {"every": "1 hour"})
+    node.turn("01:00:01")
+    node.turn("02:00:01")
+    skipped = why(node, "r")["decisions"][-1]
+    assert skipped["reason"] == "overlap"
+    assert "r@2026-03-01T01:00:01Z" in skipped["evidence"]["error"]
+
+
+def test_an_instant_that_is_due_is_not_planned_while_agentd_is_down(node: RecurringNode) -> None:
+    node.add("r", {"every": "1 hour"})
+    node.now = at("01:30")
+    assert "in this moment" in why(node, "r")["answer"]
+    assert why(node, "r", down=True)["answer"] == (
+        "An instant of it has been due since 2026-03-01T01:00:01Z, and agentd is down: its "
+        "`catch_up` decides when it is back; 0 runs so far."
+    )

@@ -187,7 +187,7 @@ def test_a_progress_file_stays_bounded(box: Box) -> None:
 def test_what_was_written_to_it_at_the_very_end_is_bounded_too(box: Box) -> None:
     """Between two looks a script can write a gigabyte, and then it has ended."""
     text = '{"percent": 7}'
-    flood = f"head -c 9000000 /dev/zero >\"$AGENT_PROGRESS\"; echo '{text}' >>\"$AGENT_PROGRESS\""
+    flood = f'head -c 9000000 /dev/zero >"$AGENT_PROGRESS"; echo \'{text}\' >>"$AGENT_PROGRESS"'
     box.kind("floods", flood)
     client = box.start()
     client.start(1, "floods")

@@ -40,6 +40,8 @@ def test_term_is_enough_for_the_polite(box: Box) -> None:
     record = client.notice(1)["record"]
     assert time.monotonic() - began < 5
     assert (record["code"], record["stop_cause"], record["survivors"]) == (9, "withdrawn", 0)
+    assert record["started_at"] < record["stopped_at"] <= record["ended_at"]
+    assert record["killed_at"] is None
     assert not box.scripts_alive()
 
 
@@ -52,6 +54,8 @@ def test_kill_after_the_grace_for_the_deaf(box: Box) -> None:
     record = client.notice(1)["record"]
     assert (record["code"], record["signal"]) == (None, 9)
     assert record["duration_s"] >= 0.3
+    assert record["stopped_at"] + 0.25 < record["killed_at"] <= record["ended_at"]
+    assert box.run_file(1).exit["killed_at"] == record["killed_at"]
     assert not box.scripts_alive()
 
 

@@ -84,7 +84,10 @@ def test_a_rule_in_words() -> None:
     assert in_words(rule["schedule"]) == "cron 0 3 * * * (Europe/Berlin)"
     assert state_of(rule) == "paused (freeze)"
     lines = "\n".join(describe(rule, NOW))
+    assert "next          after resume; were it active: 2026-01-16 03:00:00 CET  (in 14 h)" in lines
+    lines = "\n".join(describe({**rule, "state": "active", "offset_s": 60.0}, NOW))
     assert "next          2026-01-16 03:00:00 CET  (in 14 h)" in lines
+    assert "here          1 min later, by the jitter" in lines
     assert "window        2 h" in lines
     assert "catch up      latest, missed within 1 d" in lines
 
@@ -123,3 +126,10 @@ def test_an_end_that_has_passed_is_a_slip() -> None:
     with pytest.raises(click.UsageError, match="--until: 2026-01-15T11:00:00Z has passed"):
         made(until="2026-01-15T11:00:00Z")
     assert made(until="+10m")["to_date"] == "2026-01-15T12:10:00Z"
+
+
+def test_words_that_name_no_instant_are_told_what_words_there_are() -> None:
+    blue_moon = made(at="every blue moon")  # the daemon lists what it understands
+    assert blue_moon == {"schedule": {"at": "every blue moon"}}
+    with pytest.raises(click.UsageError, match="'monday at 10:15'"):
+        made(at="tomorrow")

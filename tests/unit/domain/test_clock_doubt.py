@@ -17,6 +17,7 @@ from agent.domain.clock_doubt import (
     decode_mark,
     encode_mark,
     judge,
+    moment,
 )
 from tests.unit.domain.builders import NOW, after
 
@@ -143,6 +144,27 @@ def test_the_words_are_of_what_the_clock_shows_since_it_was_set_again() -> None:
     assert later.doubt == ahead.doubt
     assert back.doubt is not None
     assert ahead.doubt.since_s == back.doubt.since_s
+
+
+@pytest.mark.parametrize(
+    ("seen", "at_s", "doubted"),
+    [
+        (reading(10, 10), 10, False),
+        (reading(9 * HOUR, 20), 20, True),  # ahead: counted on
+        (reading(-9 * HOUR, 20), 20, True),  # behind: counted on too
+        (reading(9 * HOUR, 20, synchronised=True), 9 * HOUR, False),
+        (reading(9 * HOUR, DOUBT_S_MAX), DOUBT_S_MAX, True),  # the engine has not begun to doubt
+        (reading(9 * HOUR, 20, boot_id="b2"), 9 * HOUR, False),
+        (reading(-9 * HOUR, 20, boot_id="b2"), 1020, True),  # at the least: since boot
+    ],
+)
+def test_what_plans_go_by(seen: Reading, at_s: float, doubted: bool) -> None:
+    found = moment(BELIEVED, seen)
+    assert (found.at, found.doubted) == (after(at_s), doubted)
+
+
+def test_who_has_believed_nothing_yet_goes_by_the_clock() -> None:
+    assert moment(Belief(), reading(9 * HOUR, 0)).at == after(9 * HOUR)
 
 
 @pytest.mark.parametrize("boottime", ["nan", "inf", "-inf"])

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from agent.domain.action import Transition, apply
+from agent.domain.definition import Retry
 from agent.domain.ending import ExitRecord, decide_end, decide_unknown
 from agent.domain.hold import after_exit, restart_delay_s
 from agent.domain.lane import HOLDS_MAX, Lane
@@ -47,6 +48,33 @@ def test_after_an_early_exit_zero(
     assert found.to.value == to
     assert found.due_at == (None if due_s is None else after(due_s))
     assert found.restarts == count
+
+
+@pytest.mark.parametrize(
+    ("record", "to", "failures"),
+    [
+        ({"code": 1, "duration_s": 299.9}, "FAILED", 3),
+        ({"code": 1, "duration_s": 300.0}, "NULL", 1),  # it had run steadily
+        ({"code": 1}, "FAILED", 3),  # nobody knows how long it ran
+        ({"duration_s": 299.9}, "NULL", 2),
+        ({"duration_s": 300.0}, "NULL", 0),
+    ],
+)
+def test_failures_before_a_steady_run_do_not_count(
+    record: dict[str, Any], to: str, failures: int
+) -> None:
+    """Three in a year end no hold that may be tried three times."""
+    fields: dict[str, Any] = {"failures": 2, "retry": Retry(max_attempts=3, delay_s=1)}
+    found = end(make_record(**record), **fields)
+    assert found.to.value == to
+    assert apply(make_action(**(STARTED | fields)), found).failures == failures
+
+
+def test_a_tasks_failures_count_however_long_it_ran() -> None:
+    action = make_action(**STARTED, failures=2, retry=Retry(max_attempts=3, delay_s=1))
+    terms = agree_terms(action.definition, None)
+    found = decide_end(action, make_record(code=1, duration_s=900.0), terms, NOW, 0.0)
+    assert (found.to.value, apply(action, found).failures) == ("FAILED", 3)
 
 
 def test_the_wait_doubles_up_to_five_minutes() -> None:

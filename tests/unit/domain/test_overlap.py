@@ -15,7 +15,7 @@ BY_HAND = Open(row=3, id="r@3.b1", started=False, regular=False)
 @pytest.mark.parametrize("overlap", list(Overlap))
 def test_with_nothing_earlier_it_waits_its_turn(overlap: Overlap) -> None:
     decision = decide_overlap(overlap, [], catch_up=False)
-    assert (decision.why, decision.ends, decision.stops) == (None, (), ())
+    assert (decision.why, decision.ends) == (None, ())
 
 
 @pytest.mark.parametrize("earlier", [RUNS, WAITS])
@@ -30,15 +30,24 @@ def test_what_waits_because_somebody_asked_for_the_past_is_in_nobodys_way() -> N
     assert decide_overlap(Overlap.CANCEL_RUNNING, [BY_HAND], catch_up=False).ends == ()
 
 
-def test_cancel_running_ends_what_waits_and_stops_what_runs() -> None:
+def test_cancel_running_ends_what_waits() -> None:
     decision = decide_overlap(Overlap.CANCEL_RUNNING, [RUNS, WAITS, BY_HAND], catch_up=False)
-    assert (decision.why, decision.ends, decision.stops) == (None, (2,), (1,))
+    assert (decision.why, decision.ends) == (None, (2,))
 
 
 @pytest.mark.parametrize("overlap", list(Overlap))
 def test_a_late_one_queues_behind_the_others(overlap: Overlap) -> None:
     decision = decide_overlap(overlap, [RUNS, WAITS], catch_up=True)
-    assert (decision.why, decision.ends, decision.stops) == (None, (), ())
+    assert (decision.why, decision.ends) == (None, ())
+
+
+def test_what_waits_for_its_delay_is_in_nobodys_way() -> None:
+    ahead = Open(row=4, id="r@4", started=False, regular=True, ahead=True)
+    for overlap in Overlap:
+        decision = decide_overlap(overlap, [ahead], catch_up=False)
+        assert (decision.why, decision.ends) == (None, ())
+        full = decide_overlap(overlap, [ahead] * QUEUED_PER_RULE_MAX, catch_up=False)
+        assert full.why is not None, "but they are bounded"
 
 
 @pytest.mark.parametrize("overlap", [Overlap.QUEUE, Overlap.ALLOW])

@@ -10,10 +10,13 @@ import pytest
 from agent.domain import ending
 from agent.domain.brake import Brake
 from agent.domain.definition import Approval, ApprovalState, Owner
+from agent.domain.instants import format_instant
 from agent.domain.lifecycle import ExecutionStatus, Reason
 from agent.domain.recurring import Ended
 from agent.domain.spans import span_text
 from agent.domain.starting import Wait
+from agent.domain.waited import DAEMON_DOWN, tell_waited
+from agent.domain.waited import TELLERS as WAITED_TELLERS
 from agent.domain.why import TELLERS, VERDICTS, Told, tell_again, tell_ended, tell_running
 from agent.domain.why_rule import ENDINGS, FATES, Fate
 from agent.domain.why_waiting import PARKED, PENDING_APPROVAL, Holder, Standing, tell_waiting
@@ -30,6 +33,34 @@ def test_every_reason_has_a_sentence() -> None:
 def test_every_wait_has_a_sentence() -> None:
     missing = {wait.value for wait in Wait} - set(WAIT_TELLERS)
     assert not missing, "agent/domain/why_waiting.py"
+
+
+def test_every_wait_that_is_over_has_a_clause() -> None:
+    words = {wait.value for wait in Wait} - {Wait.NOT_DUE.value} | {DAEMON_DOWN}
+    assert words == set(WAITED_TELLERS), "agent/domain/waited.py"
+    assert tell_waited({}) is None
+    for word in (*words, "of a later version"):
+        told = tell_waited({"waited_for": word})
+        assert told is not None
+        assert "None" not in told
+
+
+@pytest.mark.parametrize(
+    ("evidence", "clause"),
+    [
+        ({"waited_for": "app_busy", "lock": "db", "holder": "a"},
+         "the application db was in use by a"),
+        ({"waited_for": "app_busy", "lock": "@r", "holder": "r@x"}, "an occurrence of r ran, r@x"),
+        ({"waited_for": "paused", "by": "bob", "why": "upgrade", "until": "2026-03-01T00:00:00Z"},
+         "this node was paused by bob (upgrade) until 2026-03-01T00:00:00Z"),
+        ({"waited_for": "braked", "brake": 3, "by": "ann", "what": "kind x", "why": "incident"},
+         "brake 3 by ann held kind x (incident)"),
+        ({"waited_for": "daemon_down", "until": "2026-03-01T00:00:00Z"},
+         "agentd was not running until 2026-03-01T00:00:00Z"),
+    ],
+)  # fmt: skip
+def test_what_was_waited_for(evidence: dict[str, Any], clause: str) -> None:
+    assert tell_waited(evidence) == clause
 
 
 def test_every_verdict_every_end_of_a_rule_and_every_fate_has_a_sentence() -> None:
@@ -75,6 +106,37 @@ def ended(status: ExecutionStatus, reason: Reason | str, **fields: Any) -> Any:
         (
             ended(S.FAILED, "timeout"), {"timeout_s": 60.0},
             "Attempt 1 was stopped because its timeout of 1 min passed after 1 min 5 s.",
+        ),
+        (
+            ended(S.FAILED, "timeout"),
+            {"timeout_s": 60.0, "evidence": {
+                "stopped_at": format_instant(after(60)), "killed_at": format_instant(after(65)),
+            }},
+            ("Attempt 1 was stopped because its timeout of 1 min passed after 1 min 5 s (TERM "
+            "after 1 min, and KILL 5.0 s later, as it still ran)."),
+        ),
+        (
+            ended(S.WONT_FINISH, "cancelled_on_node"),
+            {"was_running": True, "evidence": {"stopped_at": format_instant(after(62))}},
+            ("It was cancelled on this node while attempt 1 ran, and was stopped after 1 min 5 s "
+            "(TERM after 1 min 2 s; it ended 3.0 s later)."),
+        ),
+        (
+            ended(S.FAILED, "signalled", signal=24), {"evidence": {"limit": "cpu_s"}},
+            ("Attempt 1 exceeded its limit cpu_s and was ended by signal 24 (SIGXCPU) after "
+            "1 min 5 s."),
+        ),
+        (
+            ended(S.FAILED, "exit_nonzero", exit_code=1), {"evidence": {"limit": "memory_bytes"}},
+            "Attempt 1 exited 1 after 1 min 5 s, beyond its limit memory_bytes.",
+        ),
+        (
+            ended(S.FINISHED, "exit_zero", exit_code=0),
+            {"late_s": 7.9, "start": {
+                "waited_for": "exclusive_busy", "holder": "a0", "until": format_instant(NOW),
+            }},
+            ("Attempt 1 exited 0 after 1 min 5 s, 7.9 s after it was due. It started late because "
+            f"its place, the exclusive one, was taken by a0 until {format_instant(NOW)}."),
         ),
         (
             ended(S.FAILED, "interrupted", verdict="outcome_unknown"), {},
@@ -209,7 +271,7 @@ BRAKE = Brake(id=4, kind="sleep", labels={}, reason="incident 7", by="ann", crea
          "1970; it has been due for 5.0 s.")),
         (PENDING_APPROVAL, {"due_at": after(5)}, {}, "It waits for somebody's approval."),
         (PARKED, {"parked": "no such word"}, {},
-         "This version of agentd cannot handle it (no such word); a newer one will."),
+         "It is put aside and does not start: no such word."),
         ("a_word_of_next_year", {"due_at": after(5)}, {}, "It waits (a_word_of_next_year)."),
     ],
 )  # fmt: skip

@@ -40,6 +40,8 @@ def test_instants_survive_text_and_disk(moment: datetime) -> None:
         ("2026-01-15T12:00:00", "zone"),
         ("2026-01-15", "not a date"),
         ("yesterday", "not a date"),
+        ("\u0662\u0660\u0662\u0666-01-15T12:00:00Z", "not a date"),
+        ("2026-01-15T12:00:00+0\uff12:00", "not a date"),
         ("2026-02-30T12:00:00Z", "day is out of range"),
         ("2026-01-15T12:00:00+25:00", "offset"),
         ("0001-01-01T00:00:00+10:00", "outside"),
@@ -63,7 +65,9 @@ def test_spans(text: str, seconds: float) -> None:
     assert parse_span_s(text) == seconds
 
 
-@pytest.mark.parametrize("text", ["", "soon", "-5", "10x", "1h-3m", "nan", "inf", "1e300"])
+@pytest.mark.parametrize(
+    "text", ["", "soon", "-5", "10x", "1h-3m", "nan", "inf", "1e300", "\u0665", "\u0665m"]
+)
 def test_spans_that_are_none(text: str) -> None:
     with pytest.raises(ValueError):
         parse_span_s(text)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
 from typing import Any
 
@@ -39,7 +40,19 @@ RUNNING = RunningFound(
     backup_at=after(-DAY),
 )  # fmt: skip
 LATELY, LONG_AGO = format_instant(after(-7200)), format_instant(after(-2 * DAY))
+LONG_AGO_8 = format_instant(after(-8 * DAY))
 ENROLLED = Meta(enrolled="n1")
+
+
+def restore_told(**fields: Any) -> Meta:
+    told = {
+        "at": format_instant(after(-60)),
+        "why": "the database was damaged: x",
+        "pending": False,
+        "made_at": format_instant(after(-DAY)),
+        "restraints": "as they were set last",
+    }
+    return Meta(restored=json.dumps(told | fields))
 
 
 def brake(**fields: Any) -> Brake:
@@ -76,6 +89,13 @@ def test_a_well_node_has_no_advice(found: Any) -> None:
         (DATABASE, {"events_missing": 2}, "events_contiguous", "fail"),
         (DATABASE, {"events_missing": None}, "events_contiguous", "ok"),
         (DATABASE, {"parked": 2}, "parked_actions", "warn"),
+        (DATABASE, {"meta": restore_told(doubtful=0, unknown_actions=0)}, "restored", "ok"),
+        (DATABASE, {"meta": restore_told(pending=True)}, "restored", "warn"),
+        (DATABASE, {"meta": restore_told(doubtful=1, doubtful_ids=["x"])}, "restored", "warn"),
+        (DATABASE, {"meta": restore_told(unknown_actions=1)}, "restored", "warn"),
+        (DATABASE, {"meta": restore_told(restraints="lost since that copy")}, "restored", "warn"),
+        (DATABASE, {"meta": restore_told(doubtful=1, at=LONG_AGO_8)}, "restored", "ok"),
+        (RUNNING, {"backups_wanted": False, "backup_at": None}, "backup", "ok"),
         (DATABASE, {"refused": 1}, "refused_definitions", "warn"),
         (DATABASE, {"meta": ENROLLED, "outbox": 5, "oldest_unsent_at": after(-60)}, "outbox", "ok"),
         (
@@ -152,3 +172,17 @@ def test_advice_tells_what_was_found() -> None:
     files = (FileFound("/s/api.token", 5, 0o644, private=True),)
     check = judged(replace(MACHINE, files=files))["permissions"]
     assert check.found == "/s/api.token has mode 0644: chmod go-rwx"
+
+
+def test_what_a_restore_left_in_doubt_is_named() -> None:
+    told = restore_told(doubtful=30, doubtful_ids=[f"a{n}" for n in range(30)], unknown_actions=0)
+    check = judged(replace(DATABASE, meta=told))["restored"]
+    assert "30 (a0, a1, " in check.found
+    assert "a19, …) doubtful" in check.found
+    assert "what came later is lost" in check.found
+    assert "look whether its work was done" in str(check.advice)
+
+
+def test_why_rows_are_put_aside() -> None:
+    found = replace(DATABASE, parked=3, parked_why=(("its definition was lost", 3),))
+    assert "3: its definition was lost" in judged(found)["parked_actions"].found

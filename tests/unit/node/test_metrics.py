@@ -43,6 +43,17 @@ def test_a_turn_is_counted_by_what_it_started_and_ended() -> None:
     assert found['agentd_output_bytes_total{stream="stderr"}'] == "6"
 
 
+def test_the_buckets_tell_a_punctual_start_from_a_late_one() -> None:
+    metrics = Metrics()
+    metrics.turned([0.0008, 0.003, 0.007], [])
+    found = counted(metrics)
+    buckets = [
+        found[f'agentd_start_lateness_seconds_bucket{{le="{bound}"}}']
+        for bound in ("0.001", "0.0025", "0.005", "0.01")
+    ]
+    assert buckets == ["1", "1", "2", "3"]
+
+
 def test_a_runner_that_comes_back_is_no_restart_and_another_one_is() -> None:
     metrics = Metrics()
     for pid in (10, 10, 11):

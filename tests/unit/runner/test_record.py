@@ -39,6 +39,7 @@ def test_the_largest_values_fit_their_slots() -> None:
     record.encode_slot(record.EXIT, failure)
     run = Run(KEY, VALUES, Script(0, "", "d" * 64, dict(DEFAULTS)))
     run.pid, run.started_at, run.stop_cause, run.timed_out_after_s = 2**22, 1e15, "x" * 17, 1e9
+    run.stopped_at = run.killed_at = 1e15
     for name in ("stdout", "stderr"):
         output = OutputKeeper(-1, KEY, "stdout")
         output.total = INTEGER_MAX

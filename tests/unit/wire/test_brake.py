@@ -29,6 +29,7 @@ def faults(document: Any) -> list[tuple[str, str]]:
 def test_what_is_taken(document: dict[str, Any], expires_at: Any) -> None:
     values = decode_brake(document, NOW)
     assert (values["expires_at"], values["reason"]) == (expires_at, "r")
+    assert values["elapses"] is ("for_s" in document)
     brake = Brake(id=3, by="ann", created_at=NOW, **values)
     shown = encode_brake(brake)
     assert (shown["id"], shown["kind"], shown["by"]) == (3, document.get("kind"), "ann")

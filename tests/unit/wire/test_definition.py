@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from agent.domain.definition import Owner, RiskLevel
 from agent.domain.errors import InvalidDocument
-from agent.wire.definition import decode_definition, encode_definition
+from agent.wire.definition import decode_definition, decode_submitted, encode_definition
 
 SEED_004 = {
     "action_id": "5f0c", "created_at": 1620000000.0, "proposed_by": "supervisor",
@@ -137,3 +137,27 @@ def test_a_name_that_is_too_long_to_show_is_cut() -> None:
 def test_a_status_that_no_new_definition_has_is_a_fault(status: Any) -> None:
     with pytest.raises(InvalidDocument, match=r"status: .* cannot be true"):
         decode_definition({"id": "a", "kind": "k", "status": status})
+
+
+@pytest.mark.parametrize(
+    ("slip", "meant"),
+    [
+        ("timout_s", "timeout_s"), ("form_date", "from_date"), ("lables", "labels"),
+        ("timeout", "timeout_s"), ("app_name", "app_names"), ("knd", "kind"),
+    ],
+)  # fmt: skip
+def test_a_slip_of_the_hand_is_refused_where_somebody_writes(slip: str, meant: str) -> None:
+    document = {"id": "a", "kind": "tick", slip: 3}
+    with pytest.raises(InvalidDocument) as refused:
+        decode_submitted(document)
+    assert [fault.path for fault in refused.value.faults] == [slip]
+    assert f"did you mean '{meant}'?" in refused.value.faults[0].message
+    assert decode_definition(document).extra == {slip: 3}  # a newer core may mean it
+
+
+def test_slips_are_told_with_the_other_faults_and_own_words_are_kept() -> None:
+    with pytest.raises(InvalidDocument) as refused:
+        decode_submitted({"id": "a", "kind": "no kind!", "timout_s": 3, "fromDate": "x"})
+    assert [fault.path for fault in refused.value.faults] == ["kind", "fromDate", "timout_s"]
+    own = {"note": "hello", "ticket": 7, "x_timout_s": 3, "colour": "red"}
+    assert decode_submitted({"id": "a", "kind": "tick", **own}).extra == own

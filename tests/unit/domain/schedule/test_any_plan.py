@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from itertools import pairwise
 
@@ -85,6 +86,38 @@ def test_every_instant_is_run_or_told_exactly_once_whenever_it_is_looked(
     assert sum(count for _, _, count in told) == len(every)
     assert {first for first, _, _ in told} <= set(every)
     assert schedule.max_runs is None or state.run_count <= schedule.max_runs
+
+
+@settings(max_examples=60, deadline=None)
+@given(SCHEDULES, STEPS, st.sampled_from([0.0, 13.5]))
+def test_however_often_it_is_looked_the_same_instants_are_accounted_for(
+    schedule: Schedule, steps: list[float], offset_s: float
+) -> None:
+    """Which of them run is not the same: who looks seldom finds more of them missed."""
+    schedule = replace(schedule, max_runs=None)
+    end = START + timedelta(seconds=sum(steps) + 100)
+    every_step = [START + timedelta(seconds=sum(steps[:n])) for n in range(1, len(steps) + 1)]
+    often, seldom = (
+        _accounted(schedule, moments, offset_s) for moments in ([*every_step, end], [end])
+    )
+    assert often == seldom
+
+
+def _accounted(
+    schedule: Schedule, moments: list[datetime], offset_s: float
+) -> tuple[int, datetime | None]:
+    """How many instants have been run or told, and up to which: there is no hole before it."""
+    state, number = State(anchor_at=START.replace(microsecond=0) + timedelta(seconds=1)), 0
+    for now in moments:
+        while True:
+            planned = look(schedule, state, now, offset_s)
+            number += len(planned.runs) + sum(miss.count for miss in planned.missed)
+            simply_due = [run for run in planned.runs if not run.catch_up]
+            assert simply_due in ([], list(planned.runs[-1:])), "the newest, or none"
+            state = planned.after
+            if planned.next is None or planned.next.starts_at > now:
+                break
+    return number, state.last_nominal_at
 
 
 @settings(max_examples=60, deadline=None)

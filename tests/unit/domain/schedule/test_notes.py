@@ -6,7 +6,7 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from agent.domain.schedule.notes import notes_for
+from agent.domain.schedule.notes import gaps_of, notes_for
 from agent.domain.schedule.recurrence import Planned, State, upcoming
 from agent.domain.schedule.spec import Schedule
 
@@ -57,3 +57,18 @@ def test_windows_that_overlap_are_told() -> None:
     notes = noted(Schedule(every="6h", duration_s=8 * 3600), GAP)
     assert len(notes) == 3
     assert "they overlap" in next(iter(notes.values()))
+
+
+def test_what_follows_the_clock_has_no_instant_in_a_gap() -> None:
+    end = GAP + timedelta(days=400)
+    told = list(gaps_of(Schedule(cron="*/20 2 * * *"), GAP, end, zone=BERLIN))
+    assert told == [
+        (datetime(2026, 3, 29, 1, tzinfo=UTC),
+         "no instant: 02:00–03:00 does not exist on 2026-03-29 (Europe/Berlin)"),
+        (datetime(2027, 3, 28, 1, tzinfo=UTC),
+         "no instant: 02:00–03:00 does not exist on 2027-03-28 (Europe/Berlin)"),
+    ]  # fmt: skip
+    for other in ("*/20 4 * * *", "30 2 * * *", "*/20 2 1 * *"):
+        assert not list(gaps_of(Schedule(cron=other), GAP, end, zone=BERLIN))
+    assert not list(gaps_of(Schedule(every="20m"), GAP, end, zone=BERLIN))
+    assert not list(gaps_of(Schedule(cron="*/20 2 * * *"), GAP, end, zone="UTC"))

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from agent.domain.instants import format_instant
 from agent.domain.schedule.recurrence import (
     RUNS_PER_PLAN_MAX,
     Plan,
@@ -104,8 +105,50 @@ def test_a_storm_of_misses_is_counted_not_walked() -> None:
     planned = turn(
         every_second, NOW + timedelta(days=3650), State(anchor_at=NOW, last_nominal_at=NOW)
     )
-    assert [m.count for m in planned.missed] == [3650 * 86_400 - 61]
-    assert len(planned.runs) == 61
+    assert [m.count for m in planned.missed] == [3650 * 86_400 - 1]
+    assert len(planned.runs) == 1
+
+
+TICKS = (10, 30, 59, 75)
+
+
+@pytest.mark.parametrize("seconds", TICKS)
+def test_only_the_newest_is_simply_due_and_latest_folds_the_others(seconds: int) -> None:
+    state = State(anchor_at=NOW, last_nominal_at=NOW)
+    planned = turn(Schedule(every="1s"), NOW + timedelta(seconds=seconds), state)
+    newest = NOW + timedelta(seconds=seconds)
+    assert [(run.nominal_at, run.catch_up) for run in planned.runs] == [(newest, False)]
+    assert [(m.count, m.cause) for m in planned.missed] == [(seconds - 1, Why.POLICY)]
+    assert format_instant(newest) in planned.missed[0].why, "which one runs instead"
+    assert planned.after.run_count == 1
+
+
+def test_skip_runs_the_newest_only_if_it_is_simply_due() -> None:
+    state = State(anchor_at=NOW, last_nominal_at=NOW)
+    schedule = Schedule(cron="0,20 * * * * *", catch_up=SKIP)
+    on_time = turn(schedule, at("12:02:30"), state)
+    assert nominals(on_time) == [at("12:02:20")]
+    assert [m.count for m in on_time.missed] == [4]
+    late = turn(Schedule(cron="0 * * * *", catch_up=SKIP), at("15:01:01"), state)
+    assert (late.runs, [m.count for m in late.missed]) == ((), [3])
+
+
+def test_all_runs_the_earlier_ones_as_late_and_then_the_newest() -> None:
+    state = State(anchor_at=NOW, last_nominal_at=NOW)
+    planned = turn(Schedule(every="4s", catch_up=ALL), at("12:00:21"), state)
+    assert [(run.nominal_at.second, run.catch_up) for run in planned.runs] == [
+        (4, True), (8, True), (12, True), (16, True), (20, False),
+    ]  # fmt: skip
+    assert not planned.missed
+
+
+def test_the_newest_never_comes_alone_behind_what_is_caught_up() -> None:
+    schedule = Schedule(every="1s", catch_up=CatchUp(mode=CatchUpMode.ALL, max_count=1000))
+    now = NOW + timedelta(seconds=RUNS_PER_PLAN_MAX + 1)
+    first = turn(schedule, now, State(anchor_at=NOW, last_nominal_at=NOW))
+    rest = turn(schedule, now, first.after)
+    assert (len(first.runs), len(rest.runs)) == (RUNS_PER_PLAN_MAX - 1, 2)
+    assert [run.catch_up for run in rest.runs] == [True, False]
 
 
 def test_more_runs_than_one_transaction_bears_are_left_to_the_next_call() -> None:
@@ -322,13 +365,16 @@ def test_however_it_begins_misses_do_not_stop_what_counts_from_completion(
     words: dict[str, Any], from_date: datetime | None, coming: str
 ) -> None:
     schedule = Schedule(every="10m", count_from=CountFrom.COMPLETION, catch_up=SKIP, **words)
+    last = None
     for late in ("12:05", "13:15"):
         planned = turn(schedule, at(late), not_before=from_date)
         assert (planned.runs, len(planned.missed)) == ((), 1)
-        assert planned.next is not None
-        again = turn(schedule, planned.next.starts_at, planned.after, not_before=from_date)
-        assert nominals(again) == [planned.next.nominal_at]
-    assert planned.next.nominal_at == at(coming)
+        last = planned.next
+        assert last is not None
+        again = turn(schedule, last.starts_at, planned.after, not_before=from_date)
+        assert nominals(again) == [last.nominal_at]
+    assert last is not None
+    assert last.nominal_at == at(coming)
 
 
 @pytest.mark.parametrize(

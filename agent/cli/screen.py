@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import os
 import select
-import shutil
 import signal
 import sys
 import termios
@@ -24,6 +23,7 @@ _LEAVE = "\x1b[?25h\x1b[?1049l"
 _CLEAR_LINE = "\x1b[K"
 _CLEAR_ALL = "\x1b[H\x1b[2J"
 QUIT_KEYS = b"qQ"
+SIZE_UNKNOWN = (80, 24)
 _ENDING = (signal.SIGTERM, signal.SIGHUP)
 
 
@@ -73,9 +73,12 @@ class Screen:
 
     @property
     def size(self) -> tuple[int, int]:
-        """Columns and lines, as they are now."""
-        found = shutil.get_terminal_size((80, 24))
-        return found.columns, found.lines
+        """Columns and lines now: the terminal's own word, for COLUMNS never changes."""
+        try:
+            found = os.get_terminal_size(self._out)
+        except OSError:  # it hung up; the signal for it is on its way
+            return SIZE_UNKNOWN
+        return (found.columns or SIZE_UNKNOWN[0], found.lines or SIZE_UNKNOWN[1])
 
     def wake(self) -> None:
         """End a `wait`, from any thread."""

@@ -46,7 +46,7 @@ def test_the_record_has_exactly_the_documented_members(box: Box) -> None:
     assert set(client.notice(1)["record"]) == {
         "row", "start_no", "id", "attempt", "kind", "pid", "started_at", "ended_at", "duration_s",
         "code", "signal", "stop_cause", "spawn_error", "survivors", "timed_out_after_s",
-        "limit_exceeded", "script_digest", "output",
+        "limit_exceeded", "stopped_at", "killed_at", "script_digest", "output",
     }  # fmt: skip
 
 

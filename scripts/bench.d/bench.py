@@ -21,7 +21,7 @@ import idle
 import kill
 import lateness
 import pending
-from figures import Section
+from figures import Section, Target
 from place import HERE, Place, Trouble
 from processes import fsync_ms
 from report import as_text, write_docs
@@ -40,6 +40,8 @@ INTERRUPTED = 130
 def main() -> int:
     """The exit code."""
     given = read_arguments()
+    if given.docs_from:
+        return write_earlier(given.docs_from)
     wanted = list(SECTIONS) if "all" in given.sections else given.sections
     if given.write_docs and (set(wanted) != set(SECTIONS) or given.quick):
         print("scripts/bench: --write-docs wants all sections, and not --quick", file=sys.stderr)
@@ -67,6 +69,24 @@ def main() -> int:
     return 0
 
 
+def write_earlier(files: list[Path]) -> int:
+    """Figures of runs that each measured some sections: the newest file of a section counts."""
+    found: dict[str, Section] = {}
+    machine = ""
+    for file in files:
+        plain = json.loads(file.read_text())
+        machine = plain["machine"]
+        for one in plain["sections"]:
+            targets = [Target(**target) for target in one.pop("targets")]
+            found[one["name"]] = Section(**one, targets=targets)
+    missing = [name for name in SECTIONS if name not in found]
+    if missing:
+        print(f"scripts/bench: no file has {', '.join(missing)}", file=sys.stderr)
+        return 2
+    write_docs(DOCS, [found[name] for name in SECTIONS], machine)
+    return 0
+
+
 def measure(name: str, place: Place, given: argparse.Namespace) -> Section:
     """One section, told as soon as it is known."""
     print(f"\nMeasuring {name} …", flush=True)
@@ -91,6 +111,10 @@ def read_arguments() -> argparse.Namespace:
     parser.add_argument(
         "--write-docs", action="store_true", help="put the figures into docs/benchmarks.md"
     )
+    parser.add_argument(
+        "--docs-from", type=Path, nargs="+", metavar="FILE",
+        help="put the figures of earlier --json files there instead; measures nothing",
+    )  # fmt: skip
     parser.add_argument("--bin", type=Path, help=argparse.SUPPRESS)
     parser.add_argument("--peers", type=Path, help=argparse.SUPPRESS)
     return parser.parse_args()

@@ -87,6 +87,9 @@ class Peer:
     stop = kill9
 
 
+PENDING_MAX = 10_000_000  # the default is the million that is measured, and one more is added to it
+
+
 class Node:
     """Our node: `agentd` and its runner."""
 
@@ -111,7 +114,10 @@ class Node:
         path.unlink(missing_ok=True)
         notices.bind(str(path))
         notices.settimeout(READY_S_MAX)
-        variables = {"NOTIFY_SOCKET": str(path), "AGENT_MAX_PARALLEL": str(self._parallel)}
+        variables = {
+            "NOTIFY_SOCKET": str(path), "AGENT_MAX_PARALLEL": str(self._parallel),
+            "AGENT_MAX_PENDING": str(PENDING_MAX),
+        }  # fmt: skip
         began = time.monotonic()
         self._process = self._place.spawn(self._command, self.log, variables | (environment or {}))
         try:

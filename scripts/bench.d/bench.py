@@ -102,7 +102,7 @@ def read_arguments() -> argparse.Namespace:
         description="Speed and cost of agentd beside its peers, as ratios of one run.",
     )
     parser.add_argument(
-        "sections", nargs="*", default=["all"], choices=[*SECTIONS, "all"], metavar="SECTION",
+        "sections", nargs="*", default="all", choices=[*SECTIONS, "all"], metavar="SECTION",
         help=f"{', '.join(SECTIONS)} or all (default)",
     )  # fmt: skip
     parser.add_argument("--quick", action="store_true", help="fewer and shorter: a rough idea")

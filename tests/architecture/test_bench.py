@@ -53,6 +53,16 @@ def test_wrong_use_is_told_before_anything_is_measured(arguments: list[str]) -> 
     assert done.returncode == 2, done.stderr
 
 
+def test_figures_of_too_few_sections_are_not_written(tmp_path: Path) -> None:
+    some = tmp_path / "some.json"
+    some.write_text('{"machine": "m", "sections": []}')
+    done = subprocess.run(
+        [sys.executable, "-B", BENCH / "bench.py", "--docs-from", some],
+        capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert (done.returncode, "no file has lateness, burst" in done.stderr) == (2, True)
+
+
 def test_figures_become_a_page_and_a_picture(tmp_path: Path) -> None:
     page = tmp_path / "benchmarks.md"
     page.write_text((ROOT / "docs" / "benchmarks.md").read_text())

@@ -8,6 +8,7 @@ from __future__ import annotations
 from datetime import datetime, timedelta
 
 from agent.domain.instants import parse_instant, parse_span_s
+from agent.domain.spans import span_text
 
 
 def read_when(text: str, now: datetime) -> datetime:
@@ -40,26 +41,8 @@ def _hint(given: str) -> str:
 
 
 def span(seconds: float) -> str:
-    """A length of time at a glance: two units at most.
-
-    >>> span(5400), span(0.25), span(93784)
-    ('1 h 30 min', '0.25 s', '1 d 2 h')
-    """
-    if seconds < 0:
-        return f"-{span(-seconds)}"
-    if seconds < 10:
-        return f"{seconds:.2f} s" if seconds < 1 else f"{seconds:.1f} s"
-    whole = round(seconds)
-    parts = []
-    for size, unit in ((86400, "d"), (3600, "h"), (60, "min"), (1, "s")):
-        count, whole = divmod(whole, size)
-        if count:
-            parts.append(f"{count} {unit}")
-        elif parts:
-            break  # `1 d 0 h 5 min` would pretend to a precision that nobody needs
-        if len(parts) == 2:
-            break
-    return " ".join(parts)
+    """A length of time as the domain's sentences have it, with its sign."""
+    return f"-{span_text(seconds)}" if seconds < 0 else span_text(seconds)
 
 
 def relative(instant: str | None, now: datetime) -> str:

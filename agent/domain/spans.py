@@ -29,7 +29,7 @@ def span_text(seconds: float) -> str:
         if count:
             parts.append(f"{count} {unit}")
         elif parts:
-            break
+            break  # `1 d 0 h 5 min` would pretend to a precision that nobody needs
         if len(parts) == 2:
             break
     return " ".join(parts)

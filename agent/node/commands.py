@@ -1,4 +1,4 @@
-"""What people and programs on this node ask for: submit and cancel. Decided by the domain.
+"""What people and programs on this node ask of actions: submit, cancel, retry. The domain decides.
 
 Each command is one transaction; it returns after the commit, and then the engine is woken.
 """

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Mapping
 from datetime import datetime
 from typing import Any
 
@@ -122,11 +121,3 @@ def kind_view(manifest: Manifest) -> dict[str, Any]:
         "digest": manifest.digest,
         "faults": list(manifest.faults),
     }
-
-
-def refused_view(connection: sqlite3.Connection, limit: int) -> list[Mapping[str, Any]]:
-    """The newest definitions that were refused, each with its faults as JSON text."""
-    rows = connection.execute(
-        "SELECT id, revision, at, faults FROM refused ORDER BY at DESC LIMIT ?", (limit,)
-    )
-    return [dict(row) for row in rows]

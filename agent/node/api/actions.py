@@ -1,4 +1,4 @@
-"""Endpoints about actions: list, submit, show, cancel, history."""
+"""Endpoints about actions: list, submit, show, cancel, retry, history."""
 
 from __future__ import annotations
 

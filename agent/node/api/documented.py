@@ -5,75 +5,45 @@ One entry per line of `agent.node.api.routes`; a test holds the two together.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Any
-
 from agent.domain.lifecycle import ExecutionStatus
-from agent.node.api.schemas import FLAG, INSTANT, NUMBER, TEXT, WHOLE, words
+from agent.infra.openapi import (
+    AFTER,
+    AWAY,
+    BYTES,
+    FLAG,
+    INSTANT,
+    INVALID,
+    LIMIT,
+    MISSING,
+    PLAIN,
+    TEXT,
+    WAIT,
+    WHOLE,
+    Operation,
+    Parameter,
+    get,
+    post,
+    words,
+)
 
-JSON = "application/json"
-BYTES = "application/octet-stream"
-PLAIN = "text/plain"
-
-
-@dataclass(frozen=True, slots=True)
-class Parameter:
-    """One member of the query string."""
-
-    name: str
-    schema: dict[str, Any]
-    says: str
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Operation:
-    """One route. `body` and `answer` name schemas; `errors` maps codes to their `error` words."""
-
-    method: str
-    path: str
-    says: str
-    query: tuple[Parameter, ...] = ()
-    body: str | None = None
-    body_needed: bool = False
-    status: int = 200
-    answer: str | None = None
-    media: str = JSON
-    errors: tuple[tuple[int, str], ...] = ()
-    open: bool = False
-
-
-def _get(path: str, answer: str | None, says: str, *query: Parameter, **more: Any) -> Operation:
-    return Operation(method="GET", path=path, answer=answer, says=says, query=query, **more)
-
-
-def _post(path: str, answer: str, says: str, **more: Any) -> Operation:
-    return Operation(method="POST", path=path, answer=answer, says=says, **more)
-
-
-LIMIT = Parameter("limit", WHOLE, "how many at most")
-AFTER = Parameter("after", TEXT, "`next` of the page before")
-WAIT = Parameter("wait", NUMBER, "seconds to wait at most (60)")
-MISSING = (404, "not_found")
-INVALID = (422, "invalid")
-AWAY = (503, "unavailable")
 _STATUS = words(ExecutionStatus)
 _VIEW = {"type": "string", "enum": ["all", "queue", "finished"]}
 _STREAM = {"type": "string"}
 
 OPERATIONS: tuple[Operation, ...] = (
-    _get("/v1/status", "Status", "The node at a glance."),
-    _get("/v1/kinds", "Kinds", "What this node can be asked to do.", errors=(AWAY,)),
-    _post(
+    get("/v1/status", "Status", "The node at a glance."),
+    get("/v1/kinds", "Kinds", "What this node can be asked to do.", errors=(AWAY,)),
+    post(
         "/v1/sync", "Sync", "Pull from the core once, now.", errors=((409, "no_core"), AWAY)
     ),
-    _post("/v1/pause", "Pause", "Start nothing from now on.", body="Reason", errors=(INVALID,)),
-    _post("/v1/resume", "Pause", "Start what is due.", body="Nothing", errors=(INVALID,)),
-    _post(
+    post("/v1/pause", "Pause", "Start nothing from now on.", body="Reason", errors=(INVALID,)),
+    post("/v1/resume", "Pause", "Start what is due.", body="Nothing", errors=(INVALID,)),
+    post(
         "/v1/drain", "Drain", "Pause, and wait until nothing runs.",
         body="DrainRequest", errors=(INVALID,),
     ),
-    _get("/v1/brake", "Brakes", "The brakes that hold now, oldest first."),
-    _post(
+    get("/v1/brake", "Brakes", "The brakes that hold now, oldest first."),
+    post(
         "/v1/brake", "Brake", "Hold back a kind or labels.",
         body="NewBrake", body_needed=True, status=201, errors=(INVALID, (409, "too_many")),
     ),
@@ -81,7 +51,7 @@ OPERATIONS: tuple[Operation, ...] = (
         method="DELETE", path="/v1/brake/{id}", answer="Brake", says="Lift a brake.",
         errors=(MISSING,),
     ),
-    _get(
+    get(
         "/v1/actions", "Actions", "A page of actions.",
         Parameter("view", _VIEW, "queue: oldest first; finished: newest first"),
         Parameter("status", _STATUS, "of this execution status only"),
@@ -91,51 +61,51 @@ OPERATIONS: tuple[Operation, ...] = (
         Parameter("until", INSTANT, "before this instant"),
         LIMIT, AFTER, errors=(INVALID,),
     ),
-    _post(
+    post(
         "/v1/actions", "Accepted", "Accept a definition; with a `schedule`, a recurring action.",
         body="NewDefinition", body_needed=True, status=201,
         errors=(INVALID, (409, "conflict"), (409, "queue_full"), (413, "too_large"), AWAY),
     ),
-    _get(
+    get(
         "/v1/actions/{id}", "Action", "Definition and execution of one action.",
         WAIT, errors=(MISSING, INVALID),
     ),
-    _post(
+    post(
         "/v1/actions/{id}/cancel", "Accepted", "Withdraw it here; stopped first where it runs.",
         errors=(MISSING, (409, "final")),
     ),
-    _post(
+    post(
         "/v1/actions/{id}/retry", "Action", "The same again, as a new action (`retry_of`).",
         body="RetryRequest", status=201,
         errors=(MISSING, INVALID, (409, "not_final"), (409, "queue_full"), AWAY),
     ),
-    _get(
+    get(
         "/v1/actions/{id}/history", "History",
         "Every recorded fact, oldest first; also of a recurring action.",
         errors=(MISSING,),
     ),
-    _get(
+    get(
         "/v1/actions/{id}/why", "Why",
         "What happened and why, or why not yet; also of a recurring action and of an instant.",
         errors=(MISSING, INVALID),
     ),
-    _get(
+    get(
         "/v1/actions/{id}/output", None, "Bytes that the latest attempt wrote.",
         Parameter("stream", _STREAM, "stdout, stderr, or both in their order"),
         Parameter("offset", WHOLE, "of the first byte, as the script wrote it"),
         Parameter("follow", FLAG, "until the action is final"),
         media=BYTES, errors=(MISSING, INVALID, AWAY),
     ),
-    _get(
+    get(
         "/v1/recurring", "RecurringPage", "A page of recurring actions, by id.",
         LIMIT, AFTER, errors=(INVALID,),
     ),
-    _post(
+    post(
         "/v1/recurring", "Recurring", "Accept a definition with a `schedule`.",
         body="NewDefinition", body_needed=True, status=201,
         errors=(INVALID, (409, "conflict"), (409, "queue_full"), AWAY),
     ),
-    _get(
+    get(
         "/v1/recurring/{id}", "Recurring", "One recurring action, with its latest occurrences.",
         errors=(MISSING,),
     ),
@@ -149,30 +119,30 @@ OPERATIONS: tuple[Operation, ...] = (
         method="DELETE", path="/v1/recurring/{id}", answer="Recurring",
         says="End it: what waits of it ends too, what runs goes on.", errors=(MISSING,),
     ),
-    _post(
+    post(
         "/v1/recurring/{id}/pause", "Recurring", "Plan nothing more until it is resumed.",
         body="Reason", errors=(MISSING, INVALID),
     ),
-    _post(
+    post(
         "/v1/recurring/{id}/resume", "Recurring", "Plan again; the pause counts as downtime.",
         errors=(MISSING,),
     ),
-    _post(
+    post(
         "/v1/recurring/{id}/run", "Action", "One occurrence now, beside the schedule.",
         status=201, errors=(MISSING, (409, "final"), (409, "too_many")),
     ),
-    _post(
+    post(
         "/v1/recurring/{id}/backfill", "Backfill", "Its instants of [from, to) again.",
         body="BackfillRequest", body_needed=True, status=201,
         errors=(MISSING, INVALID, (409, "final"), (409, "too_many")),
     ),
-    _get(
+    get(
         "/v1/forecast", "Forecast", "What will start, by the engine's own arithmetic.",
         Parameter("until", INSTANT, "how far to look"),
         Parameter("id", TEXT, "of this action or recurring action only"),
         LIMIT, errors=(INVALID,),
     ),
-    _get(
+    get(
         "/v1/events", "Events", "Events behind a cursor, in order, for a backend that pulls.",
         Parameter("after", WHOLE, "the number of the last event that is stored there"),
         Parameter("limit", WHOLE, "how many at most (1000)"),
@@ -180,16 +150,16 @@ OPERATIONS: tuple[Operation, ...] = (
         Parameter("ack", FLAG, "whether `after` acknowledges; default: over TCP"),
         errors=(INVALID, (410, "gone")),
     ),
-    _get(
+    get(
         "/v1/state", "State", "Every action, in pages; `seq` is where events go on.",
         LIMIT, AFTER, errors=(INVALID,),
     ),
-    _get("/v1/doctor", "Doctor", "Invariants of the live state, measured now.", errors=(INVALID,)),
-    _get(
+    get("/v1/doctor", "Doctor", "Invariants of the live state, measured now.", errors=(INVALID,)),
+    get(
         "/metrics", None, "Prometheus' text format 0.0.4.", media=PLAIN, errors=(INVALID,)
     ),
-    _get("/openapi.json", "OpenApi", "This document.", errors=(INVALID,)),
-    _get(
+    get("/openapi.json", "OpenApi", "This document.", errors=(INVALID,)),
+    get(
         "/healthz", "Health", "200 while the database can be written and the runner is there.",
         open=True, errors=((503, ""),),
     ),

@@ -7,54 +7,30 @@ holds every schema against what a running daemon answers.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
 
 from agent.domain.definition import ApprovalState, OnRestart, Owner, Requester, RiskLevel
 from agent.domain.lane import Lane
 from agent.domain.lifecycle import ExecutionStatus
 from agent.domain.phase import Phase
 from agent.domain.schedule.spec import CatchUpMode, CountFrom, Overlap
+from agent.infra.openapi import (
+    FLAG,
+    ID,
+    INSTANT,
+    KIND,
+    LABELS,
+    NUMBER,
+    OBJECT,
+    TEXT,
+    WHOLE,
+    Schema,
+    many,
+    maybe,
+    ref,
+    shape,
+    words,
+)
 from agent.node.doctor.check import State
-
-Schema = dict[str, Any]
-
-TEXT: Schema = {"type": "string"}
-FLAG: Schema = {"type": "boolean"}
-WHOLE: Schema = {"type": "integer"}
-NUMBER: Schema = {"type": "number"}
-OBJECT: Schema = {"type": "object"}
-INSTANT: Schema = {"type": "string", "format": "date-time"}
-ID: Schema = {"type": "string", "pattern": "^[A-Za-z0-9][A-Za-z0-9._:@-]{0,127}$"}
-KIND: Schema = {"type": "string", "pattern": "^[a-z0-9][a-z0-9_.-]{0,63}$"}
-LABELS: Schema = {"type": "object", "additionalProperties": TEXT}
-
-
-def ref(name: str) -> Schema:
-    """A schema of this file."""
-    return {"$ref": f"#/components/schemas/{name}"}
-
-
-def words(values: Any) -> Schema:
-    """One of the words of an enumeration."""
-    return {"type": "string", "enum": [str(value.value) for value in values]}
-
-
-def maybe(schema: Schema) -> Schema:
-    """That, or null."""
-    return {"anyOf": [schema, {"type": "null"}]}
-
-
-def many(schema: Schema) -> Schema:
-    """A list of these."""
-    return {"type": "array", "items": schema}
-
-
-def shape(members: Mapping[str, Schema], *optional: str, all_of: str | None = None) -> Schema:
-    """An object that has these members; those named in `optional` may be missing."""
-    required = [name for name in members if name not in optional]
-    found: Schema = {"type": "object", "properties": dict(members), "required": required}
-    return found if all_of is None else {"allOf": [ref(all_of), found]}
-
 
 _RETRY = {"max_attempts": WHOLE, "delay_s": NUMBER, "backoff": NUMBER, "max_delay_s": NUMBER}
 _APPROVAL = {

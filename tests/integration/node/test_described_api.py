@@ -10,9 +10,10 @@ from typing import Any
 import jsonschema_rs
 import pytest
 
+from agent.infra.openapi import JSON, Operation
 from agent.infra.unix_path import socket_address
 from agent.node import metric_names
-from agent.node.api.documented import JSON, OPERATIONS, Operation
+from agent.node.api.documented import OPERATIONS
 from tests.architecture.test_docs import constants
 from tests.fakes.node_process import ROOT, NodeProcess
 

@@ -1,46 +1,34 @@
-"""Who operates the core: the holder of an admin token. Roles come between it and the API later."""
+"""The first operator: the holder of `admin.token`, written on the core's first start."""
 
 from __future__ import annotations
-
-from collections.abc import Mapping
 
 from sqlalchemy import insert, select
 from sqlalchemy.engine import Connection
 
 from agent.core.occasion import Occasion
-from agent.core.store.schema import admin_tokens
-from agent.core.tokens import digest_of, matches
-from agent.domain.errors import Refused
+from agent.core.people.principal import Role
+from agent.core.store.schema import api_tokens
+from agent.core.tokens import digest_of
 
 FIRST_ADMIN = "admin"
-
-
-class Admins:
-    """The tokens that open the operator API, as digests, with the name each acts under."""
-
-    def __init__(self, names: Mapping[str, str]) -> None:
-        self._names = names
-
-    def require(self, token: str) -> str:
-        """The name behind the token. Raises `Refused` (401)."""
-        digest = digest_of(token)
-        for known, name in self._names.items():
-            if matches(digest, [known]):
-                return name
-        raise Refused(
-            "unauthorized", "this token is not known here; the core's is in its admin.token"
-        )
+TOKEN_ID_CHARS = 12
 
 
 def ensure_known(connection: Connection, occasion: Occasion, token: str) -> None:
-    """Make sure that the token opens the API."""
+    """Make sure that the token is one of an admin; one that was revoked stays so."""
     digest = digest_of(token)
-    if digest not in load(connection):
-        row = {"digest": digest, "name": FIRST_ADMIN, "created_at": occasion.now}
-        connection.execute(insert(admin_tokens), [row])
+    known = select(api_tokens.c.digest).where(api_tokens.c.digest == digest)
+    if connection.execute(known).first() is None:
+        row = {
+            "digest": digest,
+            "id": digest[:TOKEN_ID_CHARS],
+            "name": FIRST_ADMIN,
+            "role": Role.ADMIN.value,
+            "created_at": occasion.now,
+        }
+        connection.execute(insert(api_tokens), [row])
 
 
-def load(connection: Connection) -> dict[str, str]:
-    """Digest → name."""
-    rows = connection.execute(select(admin_tokens.c.digest, admin_tokens.c.name))
-    return {row.digest: row.name for row in rows}
+def is_anybody_known(connection: Connection) -> bool:
+    """Whether the core has any token at all."""
+    return connection.execute(select(api_tokens.c.digest).limit(1)).first() is not None

@@ -11,14 +11,16 @@ import socket
 from pathlib import Path
 from typing import Any
 
+from starlette.routing import BaseRoute
+
 from agent.core import admin, log_events, state_dir
 from agent.core.actions.service import Dispatch
-from agent.core.admin import Admins
 from agent.core.api.node_routes import NodeRoutes
 from agent.core.api.operator_routes import OperatorRoutes
 from agent.core.nodes.protocol import NodeProtocol
 from agent.core.nodes.roster import Roster
 from agent.core.occasion import Occasion
+from agent.core.people.door import Door
 from agent.core.settings import Settings
 from agent.core.store.dialect import file_of, require_supported
 from agent.core.store.migrate import migrate
@@ -46,9 +48,10 @@ class Core:
         self.nodes = NodeProtocol(store, clock, random_bits, self.wakeups)
         self.dispatch = Dispatch(store, clock, random_bits, self.wakeups)
         self.roster = Roster(store, clock, random_bits, self.wakeups)
+        self.door = Door(store, clock, random_bits)
 
 
-def build_edge(core: Core, admins: Admins, log: Any) -> Edge:
+def build_edge(core: Core, log: Any) -> Edge:
     """The whole API of a core."""
 
     def on_failure(error_id: str, method: str, path: str, error: BaseException) -> None:
@@ -56,9 +59,15 @@ def build_edge(core: Core, admins: Admins, log: Any) -> Edge:
             log_events.REQUEST_FAILED, error_id=error_id, method=method, path=path, exc_info=error
         )
 
-    routes = NodeRoutes(core.nodes, log).routes()
-    routes += OperatorRoutes(admins, core.dispatch, core.roster).routes()
-    return Edge(routes, on_failure)
+    return Edge(routes_of(core, log), on_failure)
+
+
+def routes_of(core: Core, log: Any) -> list[BaseRoute]:
+    """Every route; a test asks each of them without a token."""
+    return [
+        *NodeRoutes(core.nodes, log).routes(),
+        *OperatorRoutes(core.door, core.dispatch, core.roster).routes(),
+    ]
 
 
 def run_core(settings: Settings) -> None:
@@ -81,10 +90,10 @@ async def _serve(settings: Settings) -> None:
     store.open()
     log.info(log_events.STATE_OPENED, state_dir=str(settings.state_dir))
     try:
-        admins = await _admins(settings.state_dir, store, log)
+        await _ensure_admin(settings.state_dir, store, log)
         core = Core(store, SystemClock(), secrets.randbits)
         sock = _bind(*settings.listen)
-        server = HttpServer(build_edge(core, admins, log), [sock])
+        server = HttpServer(build_edge(core, log), [sock])
         await server.start()
         listen_file = settings.state_dir / state_dir.LISTEN_FILE
         state_dir.write_whole(listen_file, f"{bound_to(sock)}\n")
@@ -124,13 +133,13 @@ def _say_ready(settings: Settings, listen: str, log: Any) -> None:
     notify(f"READY=1\nSTATUS=listening on {listen}")
 
 
-async def _admins(directory: Path, store: Store, log: Any) -> Admins:
-    """Everybody who may operate; on the first start that is whoever reads `admin.token`."""
+async def _ensure_admin(directory: Path, store: Store, log: Any) -> None:
+    """On the first start, whoever reads `admin.token` may operate."""
     token = state_dir.read_token(directory)
     if token is not None and state_dir.is_readable_by_others(directory):
         log.warning(log_events.ADMIN_TOKEN_READABLE, file=str(directory / state_dir.TOKEN_FILE))
     occasion = Occasion(SystemClock().now(), secrets.randbits)
-    if token is None and not await store.read(admin.load):
+    if token is None and not await store.read(admin.is_anybody_known):
         # The file first: a token that is known and that nobody has would lock everybody out.
         token = occasion.new_secret()
         state_dir.write_token(directory, token)
@@ -138,4 +147,3 @@ async def _admins(directory: Path, store: Store, log: Any) -> Admins:
     if token is not None:
         known = token
         await store.write(lambda c: admin.ensure_known(c, occasion, known))
-    return Admins(await store.read(admin.load))

@@ -8,16 +8,16 @@ from starlette.routing import BaseRoute, Route
 
 from agent.core.actions.listing import LIMIT_DEFAULT, LIMIT_MAX, ActionRef, Filter
 from agent.core.actions.service import WAIT_S_MAX, Dispatch
-from agent.core.admin import Admins
 from agent.core.nodes.enrolment import TTL_S_DEFAULT, TTL_S_MAX
 from agent.core.nodes.roster import Roster
+from agent.core.people.door import Door
+from agent.core.people.principal import Role
 from agent.domain.definition import Owner
 from agent.domain.lifecycle import ExecutionStatus
 from agent.domain.phase import Phase
 from agent.infra.asgi import (
     Query,
     answer,
-    bearer_token,
     read_json,
     read_optional_json,
     unless_gone,
@@ -33,8 +33,8 @@ _TOKEN_BODY = {"node": Field(f.action_id), "ttl_s": Field(f.number(1, TTL_S_MAX)
 class OperatorRoutes:
     """One method per endpoint."""
 
-    def __init__(self, admins: Admins, dispatch: Dispatch, roster: Roster) -> None:
-        self._admins = admins
+    def __init__(self, door: Door, dispatch: Dispatch, roster: Roster) -> None:
+        self._door = door
         self._dispatch = dispatch
         self._roster = roster
 
@@ -54,8 +54,8 @@ class OperatorRoutes:
             Route("/v1/events", self.events, methods=["GET"]),
         ]
 
-    def _who(self, request: Request) -> str:
-        return self._admins.require(bearer_token(request))
+    async def _who(self, request: Request, role: Role = Role.VIEWER) -> str:
+        return (await self._door.require(request, role)).name
 
     async def healthz(self, request: Request) -> Response:
         """Open to everybody: a load balancer has no token."""
@@ -63,7 +63,7 @@ class OperatorRoutes:
 
     async def dispatch(self, request: Request) -> Response:
         """One action to one node."""
-        by = self._who(request)
+        by = await self._who(request, Role.OPERATOR)
         query = Query(request)
         dry_run = query.flag("dry_run")
         wait_s = query.seconds("wait", 0.0, WAIT_S_MAX)
@@ -75,7 +75,7 @@ class OperatorRoutes:
 
     async def list_actions(self, request: Request) -> Response:
         """Newest first."""
-        self._who(request)
+        await self._who(request)
         query = Query(request)
         phase = query.one_of("phase", [phase.value for phase in Phase])
         wanted = Filter(
@@ -91,7 +91,7 @@ class OperatorRoutes:
 
     async def get_action(self, request: Request) -> Response:
         """One action, whole; `wait` answers when it has ended."""
-        self._who(request)
+        await self._who(request)
         query = Query(request)
         ref = _ref(request, query)
         wait_s = query.seconds("wait", 0.0, WAIT_S_MAX)
@@ -100,7 +100,7 @@ class OperatorRoutes:
 
     async def history(self, request: Request) -> Response:
         """What happened to it."""
-        self._who(request)
+        await self._who(request)
         query = Query(request)
         ref = _ref(request, query)
         after = query.whole("after", 0, 0, AFTER_MAX)
@@ -110,7 +110,7 @@ class OperatorRoutes:
 
     async def cancel(self, request: Request) -> Response:
         """Withdraw it."""
-        by = self._who(request)
+        by = await self._who(request, Role.OPERATOR)
         query = Query(request)
         ref = _ref(request, query)
         query.finish()
@@ -119,7 +119,7 @@ class OperatorRoutes:
 
     async def list_agents(self, request: Request) -> Response:
         """By name."""
-        self._who(request)
+        await self._who(request)
         query = Query(request)
         after = query.text("after") or ""
         limit = query.whole("limit", LIMIT_DEFAULT, 1, LIMIT_MAX)
@@ -128,19 +128,19 @@ class OperatorRoutes:
 
     async def get_agent(self, request: Request) -> Response:
         """One node with its catalogue."""
-        self._who(request)
+        await self._who(request)
         Query(request).finish()
         return answer(await self._roster.get(request.path_params["agent"]))
 
     async def nudge(self, request: Request) -> Response:
         """Ask the node for everything."""
-        by = self._who(request)
+        by = await self._who(request, Role.OPERATOR)
         Query(request).finish()
         return answer(await self._roster.nudge(request.path_params["agent"], by))
 
     async def create_token(self, request: Request) -> Response:
         """A single-use token; this answer is the only place where it can be read."""
-        self._who(request)
+        await self._who(request, Role.ADMIN)
         Query(request).finish()
         values = read_closed(await read_optional_json(request), _TOKEN_BODY)
         made = await self._roster.create_token(
@@ -150,7 +150,7 @@ class OperatorRoutes:
 
     async def events(self, request: Request) -> Response:
         """The global stream in pages."""
-        self._who(request)
+        await self._who(request)
         query = Query(request)
         after = query.whole("after", 0, 0, AFTER_MAX)
         limit = query.whole("limit", LIMIT_DEFAULT, 1, LIMIT_MAX)

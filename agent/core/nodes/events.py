@@ -213,14 +213,14 @@ def _apply(
     match event.type:
         case messages.TRANSITION:
             record = record or records.add(event.action_id, Owner.NODE, occasion.now)
-            was_lost = _transition(record, agent, event)
+            was_lost = _transition(record, agent, event, occasion)
         case messages.LOCAL_DEFINITION:
             definition = event.values["definition"]
             record = records.owned(event.action_id, definition.owner)
             if definition.owner is Owner.CORE and definition.schedule is not None:
                 return None  # how a recurring action of the core's stands: kept as the event it is
             record = record or records.add(event.action_id, definition.owner, occasion.now)
-            was_lost = _local_definition(record, agent, event)
+            was_lost = _local_definition(record, agent, event, occasion)
         case messages.DEFINITION_APPLIED:
             record = records.owned(event.action_id, Owner.CORE)
             if record is not None:
@@ -235,26 +235,28 @@ def _apply(
     return record if was_lost else None
 
 
-def _transition(record: ActionRecord, agent: AnyRow, event: Incoming) -> bool:
+def _transition(record: ActionRecord, agent: AnyRow, event: Incoming, occasion: Occasion) -> bool:
     if event.seq <= record.status_seq:
         return False  # a state that the node sent included it
     was_lost = _clear_lost(record, agent, event.seq, final=is_final(event.values["to"]))
     if record.lost_at is not None:
         return False
     record.status_seq = event.seq
-    record.execute(event.values["execution"])
+    record.execute(event.values["execution"], occasion.now)
     record.changed = True
     return was_lost
 
 
-def _local_definition(record: ActionRecord, agent: AnyRow, event: Incoming) -> bool:
+def _local_definition(
+    record: ActionRecord, agent: AnyRow, event: Incoming, occasion: Occasion
+) -> bool:
     definition = event.values["definition"]
     was_lost = _clear_lost(record, agent, event.seq)
     if record.definition is None or definition.revision >= record.revision:
         record.define(definition)
     if event.seq > record.status_seq:
         record.status_seq = event.seq
-        record.execute(event.values["execution"])
+        record.execute(event.values["execution"], occasion.now)
     return was_lost
 
 

@@ -49,6 +49,10 @@ class ActionRecord:
     lost_at: datetime | None = None
     lost_reason: str | None = None
     snapshot: str | None = None
+    correlation_id: str | None = None
+    recurring_id: str | None = None
+    retry_of: str | None = None
+    ended_at: datetime | None = None
     changed: bool = field(default=False, compare=False)
 
     @property
@@ -63,9 +67,12 @@ class ActionRecord:
         self.definition = definition_text(definition)
         self.from_date = shown_from(definition)
         self.wanted = definition.should_be_executed
+        self.correlation_id = definition.correlation_id
+        self.recurring_id = definition.recurring_id
+        self.retry_of = definition.retry_of
         self.changed = True
 
-    def execute(self, execution: Execution) -> None:
+    def execute(self, execution: Execution, now: datetime) -> None:
         """Take an execution over, whole. A final status absorbs it."""
         if self.is_final:
             return
@@ -76,6 +83,7 @@ class ActionRecord:
         self.changed = True
         if self.is_final:
             self.requested = None  # whatever was asked, this is how it ended
+            self.ended_at = now
 
     def applied(self, revision: int) -> None:
         """The node has this revision, or a newer one."""

@@ -207,7 +207,7 @@ def _apply_item(
     if item.owner is Owner.CORE:
         record.applied(item.revision)
     record.status_seq = as_of_seq
-    record.execute(item.execution)
+    record.execute(item.execution, occasion.now)
     if before != (record.status, record.reason, record.attempt):
         body = {
             "from": before[0] if before else None,

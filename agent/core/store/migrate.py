@@ -15,7 +15,7 @@ from sqlalchemy.exc import DatabaseError
 from agent.core.store.dialect import open_engine
 from agent.domain.errors import AgentError, shown
 
-HEAD = "0001"
+HEAD = "0002"
 MIGRATIONS = Path(__file__).parent / "migrations"
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import re
+import secrets
 import socket
 import stat
 import subprocess
@@ -17,6 +18,7 @@ from pathlib import Path
 import httpx
 import pytest
 
+from agent.infra.clock import SystemClock
 from tests.fakes.core_backends import OverHttp, Rejected
 from tests.fakes.core_process import ROOT, CoreProcess
 from tests.fakes.reporting_node import ReportingNode
@@ -297,12 +299,11 @@ def test_every_error_is_a_document(
 
 def test_every_endpoint_needs_a_credential(shared_core: CoreProcess) -> None:
     """The table of routes itself is asked, so that no later one is forgotten."""
-    from agent.core.admin import Admins
-    from agent.core.api.node_routes import NodeRoutes
-    from agent.core.api.operator_routes import OperatorRoutes
+    from agent.core.app import Core, routes_of
+    from agent.core.store.inline import InlineStore
 
-    routes = NodeRoutes(None, None).routes()  # type: ignore[arg-type]
-    routes += OperatorRoutes(Admins({}), None, None).routes()  # type: ignore[arg-type]
+    services = Core(InlineStore.in_memory(), SystemClock(), secrets.randbits)
+    routes = routes_of(services, None)
     open_to_all = {"/healthz", "/v1/agents/enroll"}
     for route in routes:
         path = re.sub(r"\{\w+\}", "x", route.path)  # type: ignore[attr-defined]

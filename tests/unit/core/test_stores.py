@@ -44,7 +44,7 @@ def opening(request: pytest.FixtureRequest, tmp_path: Path) -> Opening:
 def add(name: str) -> Callable[[Connection], str]:
     def work(connection: Connection) -> str:
         connection.execute(
-            text("INSERT INTO admin_tokens (digest, name, created_at) VALUES (:n, 'x', 0)"),
+            text("INSERT INTO meta (key, value) VALUES (:n, 'x')"),
             {"n": name},
         )
         return name
@@ -53,7 +53,7 @@ def add(name: str) -> Callable[[Connection], str]:
 
 
 def names(connection: Connection) -> set[str]:
-    return set(connection.execute(text("SELECT digest FROM admin_tokens")).scalars())
+    return set(connection.execute(text("SELECT key FROM meta")).scalars())
 
 
 def test_what_is_written_can_be_read(opening: Opening) -> None:

@@ -1,0 +1,1 @@
+"""The event stream outwards: server-sent events and webhooks."""

@@ -1,0 +1,1 @@
+"""Who may operate the core, and the record of what they did."""

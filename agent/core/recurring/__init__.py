@@ -1,0 +1,1 @@
+"""Recurring actions as operators plan them; the nodes evaluate them."""

@@ -1,0 +1,1 @@
+"""Rules: what is decided about a dispatch before anything is stored."""

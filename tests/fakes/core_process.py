@@ -16,8 +16,10 @@ START_S_MAX = 15.0
 class CoreProcess:
     """One `cored` on a free port; `start` again after `kill` keeps the port."""
 
-    def __init__(self, state_dir: Path) -> None:
+    def __init__(self, state_dir: Path, **settings: object) -> None:
+        """`settings` become `CORE_…` variables, as `rules_dir=…` or `database="postgresql://…"`."""
         self.state_dir = state_dir
+        self.settings = settings
         self.listen = "127.0.0.1:0"
         self.process: subprocess.Popen[bytes] | None = None
         self.log = state_dir.with_name(f"{state_dir.name}.log")
@@ -53,6 +55,7 @@ class CoreProcess:
 
     def _environment(self) -> dict[str, str]:
         ours = {"PYTHONPATH": str(ROOT)}
+        ours |= {f"CORE_{name.upper()}": str(value) for name, value in self.settings.items()}
         kept = {key: value for key, value in os.environ.items() if not key.startswith("CORE_")}
         return kept | ours
 

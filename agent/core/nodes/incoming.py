@@ -214,11 +214,8 @@ def read_state_item(raw: Any) -> StateItem:
     if not isinstance(raw, dict):
         raise InvalidDocument([Fault("", f"an action is an object, not {shown(raw)}")])
     values, faults = read_fields(raw, _ITEM)
-    definition = None
-    if _is_the_nodes(values.get("owner"), raw.get("definition")):
-        found, more = read_fields(raw, {"definition": Field(_definition)})
-        faults += more
-        definition = found.get("definition")
+    definition, more = _stated_definition(raw, values.get("owner"))
+    faults += more
     if definition is not None and definition.id != values.get("action_id"):
         faults.append(Fault("definition.id", "disagrees with action_id"))
     if faults:
@@ -226,12 +223,25 @@ def read_state_item(raw: Any) -> StateItem:
     return StateItem(definition=definition, **values)
 
 
-def _is_the_nodes(owner: Owner | None, definition: Any) -> bool:
-    """Whether the definition in a state may be news to the core: other ones of its own are not."""
-    if definition is None:
-        return False
-    made = isinstance(definition, dict) and any(definition.get(name) is not None for name in _MADE)
-    return owner is Owner.NODE or made
+def _stated_definition(
+    raw: dict[str, Any], owner: Owner | None
+) -> tuple[Definition | None, list[Fault]]:
+    """The definition in a state. One of the core's own serves only a core that has forgotten it.
+
+    So what is wrong with such a one is no fault of the state.
+    """
+    given = raw.get("definition")
+    if given is None:
+        return None, []
+    if owner is Owner.NODE or any(
+        isinstance(given, dict) and given.get(name) is not None for name in _MADE
+    ):
+        found, faults = read_fields(raw, {"definition": Field(_definition)})
+        return found.get("definition"), faults
+    try:
+        return decode_definition(given, owner=Owner.CORE.value), []
+    except InvalidDocument:
+        return None, []
 
 
 def shown_from(definition: Definition) -> datetime | None:

@@ -52,6 +52,7 @@ class ActionRecord:
     correlation_id: str | None = None
     recurring_id: str | None = None
     retry_of: str | None = None
+    approval_state: str | None = None
     ended_at: datetime | None = None
     changed: bool = field(default=False, compare=False)
 
@@ -70,6 +71,8 @@ class ActionRecord:
         self.correlation_id = definition.correlation_id
         self.recurring_id = definition.recurring_id
         self.retry_of = definition.retry_of
+        approval = definition.approval
+        self.approval_state = None if approval is None else approval.state.value
         self.changed = True
 
     def execute(self, execution: Execution, now: datetime) -> None:

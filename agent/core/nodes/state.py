@@ -11,7 +11,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any
 
-from sqlalchemy import and_, insert, or_, update
+from sqlalchemy import and_, or_, update
 from sqlalchemy.engine import Connection
 
 from agent.core import journal
@@ -23,7 +23,7 @@ from agent.core.nodes.records import ActionRecord, Records
 from agent.core.nodes.stream import mark_at
 from agent.core.occasion import Occasion
 from agent.core.store.port import AnyRow
-from agent.core.store.schema import actions, agents, events
+from agent.core.store.schema import actions, agents
 from agent.domain.definition import Definition, Owner
 from agent.domain.errors import Fault, InvalidDocument, Refused
 from agent.domain.lifecycle import ExecutionStatus
@@ -180,7 +180,7 @@ def _apply_items(
             record.snapshot, record.changed = stamp, True
     receipt.touched = records.save()
     if notes:
-        connection.execute(insert(events), notes)
+        journal.store(connection, notes)
     return receipt
 
 
@@ -222,8 +222,8 @@ def _apply_item(
 def _is_news(
     item: StateItem, definition: Definition, record: ActionRecord, *, is_new: bool
 ) -> bool:
-    """A recurring action of the core's own is, if the core was put back to before it."""
-    if item.owner is Owner.CORE and definition.schedule is not None:
+    """What the core made itself is, where it was put back to before it made that."""
+    if item.owner is Owner.CORE and definition.recurring_id is None:
         return record.definition is None
     return is_new or item.revision >= record.revision
 
@@ -281,7 +281,7 @@ def _mark_lost(
         journal.row_of(occasion, agent.id, journal.LOST, row.id, {**body, "status": row.status})
         for row in rows
     ]
-    connection.execute(insert(events), notes)
+    journal.store(connection, notes)
     return {row.id for row in rows}
 
 

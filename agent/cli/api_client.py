@@ -12,7 +12,13 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from email.message import Message
-from http.client import HTTPConnection, HTTPException, HTTPResponse, HTTPSConnection
+from http.client import (
+    HTTPConnection,
+    HTTPException,
+    HTTPResponse,
+    HTTPSConnection,
+    IncompleteRead,
+)
 from pathlib import Path
 from typing import Any
 from urllib.parse import SplitResult, quote, urlencode, urlsplit
@@ -123,10 +129,15 @@ class ApiClient:
 
     @contextmanager
     def stream(
-        self, path: str, *, idle_s_max: float | None = None, **query: Any
+        self,
+        path: str,
+        *,
+        idle_s_max: float | None = None,
+        headers: Mapping[str, str] | None = None,
+        **query: Any,
     ) -> Iterator[Streamed]:
         """`GET` with a body that is read as it comes. `idle_s_max` None: silence may last."""
-        with self._exchange("GET", path, query, None, 0.0) as response:
+        with self._exchange("GET", path, query, None, 0.0, headers or {}) as response:
             if response.status >= 300:
                 raise _refusal(response, _read_bounded(response))
             sock = _socket_of(response)
@@ -136,14 +147,21 @@ class ApiClient:
 
     @contextmanager
     def _exchange(
-        self, method: str, path: str, query: Mapping[str, Any] | None, body: Any, wait_s: float
+        self,
+        method: str,
+        path: str,
+        query: Mapping[str, Any] | None,
+        body: Any,
+        wait_s: float,
+        more: Mapping[str, str] | None = None,
     ) -> Iterator[HTTPResponse]:
         connection = self._connection()
         try:
             connection.connect()
             connection.sock.settimeout(self._timeout_s + wait_s)
             data = None if body is None else strict_json.encode(body)
-            connection.request(method, self._target(path, query), data, self._headers(data))
+            headers = self._headers(data) | dict(more or {})
+            connection.request(method, self._target(path, query), data, headers)
             yield connection.getresponse()
         except (OSError, HTTPException, NotOurs) as error:
             raise Unreachable(error, f"cannot reach {self.where}: {_why(error)}") from None
@@ -239,6 +257,8 @@ def _why(error: Exception) -> str:
         return "the connection was cut"
     if isinstance(error, socket.gaierror):
         return f"the name cannot be resolved ({error.strerror})"
+    if isinstance(error, IncompleteRead):
+        return "it stopped in the middle of an answer"
     if isinstance(error, HTTPException):
         return f"what answers there does not speak HTTP ({type(error).__name__})"
     return str(error) or type(error).__name__

@@ -6,10 +6,18 @@ from pathlib import Path
 
 import click
 
+from agent.cli.core_commands.access import audit, tokens
 from agent.cli.core_commands.actions import actions, cancel, history, show
+from agent.cli.core_commands.again import reschedule, retry
+from agent.cli.core_commands.approvals import approvals, approve, reject
 from agent.cli.core_commands.context import URL_DEFAULT, CoreContext
 from agent.cli.core_commands.dispatch import dispatch
-from agent.cli.core_commands.nodes import agents, enroll_token, nudge
+from agent.cli.core_commands.fleet import decommission, freeze, freezes, label, nudge, thaw
+from agent.cli.core_commands.nodes import agents, enroll_token
+from agent.cli.core_commands.recurring import recurring
+from agent.cli.core_commands.rules import rules
+from agent.cli.core_commands.watch import events, watch
+from agent.cli.core_commands.webhooks import webhooks
 from agent.cli.output import Group, json_option
 from agent.version import VERSION
 
@@ -42,7 +50,34 @@ def main(context: click.Context, core: str, token_file: Path | None, as_json: bo
     context.obj = CoreContext(core, token_file)
 
 
-for command in (enroll_token, agents, nudge, dispatch, actions, show, cancel, history):
+COMMANDS: tuple[click.Command, ...] = (
+    enroll_token,
+    agents,
+    label,
+    nudge,
+    freeze,
+    thaw,
+    freezes,
+    decommission,
+    dispatch,
+    actions,
+    show,
+    cancel,
+    reschedule,
+    retry,
+    history,
+    recurring,
+    approvals,
+    approve,
+    reject,
+    rules,
+    watch,
+    events,
+    webhooks,
+    audit,
+    tokens,
+)
+for command in COMMANDS:
     main.add_command(command)
 
 

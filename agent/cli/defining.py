@@ -25,7 +25,9 @@ Decorator = Callable[[Callable[..., Any]], Callable[..., Any]]
 _WHAT: tuple[Decorator, ...] = (
     click.option("--payload", metavar="JSON|@FILE", help="What the script is given; @- is stdin."),
     click.option("--metadata", metavar="JSON|@FILE", help="Kept and shown with the action."),
-    click.option("--label", "labels", multiple=True, metavar="K=V", help="For lists and brakes."),
+    click.option("--label", "labels", multiple=True, metavar="K=V",
+                 help="For lists and brakes; at a core, without --node and --selector, the nodes "
+                 "that carry it."),
     click.option("--app", "apps", multiple=True, metavar="NAME",
                  help="Never beside another of NAME."),
     click.option("--timeout", metavar="SPAN", help="Stop it after so long."),
@@ -244,3 +246,18 @@ def _catch_up(read: Reading) -> dict[str, Any] | None:
         "max_count": read.given["catch_up_count"],
     }
     return {key: value for key, value in told.items() if value is not None} or None
+
+
+def changed_schedule(before: Any, changes: Any) -> Any:
+    """The schedule with the changes in it; a new word for *when* takes the old one's place."""
+    if changes is None:
+        return before
+    if isinstance(changes, str) or not isinstance(before, dict):
+        return changes
+    whens = {"cron", "every", "at", "date", "after"}
+    kept = {
+        key: value for key, value in before.items() if not (key in whens and whens & set(changes))
+    }
+    if isinstance(kept.get("catch_up"), dict) and isinstance(changes.get("catch_up"), dict):
+        changes = {**changes, "catch_up": {**kept["catch_up"], **changes["catch_up"]}}
+    return {**kept, **changes}

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from datetime import UTC, datetime
 from typing import Any
 
@@ -55,21 +56,33 @@ class Command(click.Command):
 
     def invoke(self, ctx: click.Context) -> Any:
         """Run it."""
-        try:
-            with told_to_the_shell():
-                return super().invoke(ctx)
-        except Unreachable as error:
-            failure = Failure(UNREACHABLE, "unreachable", str(error), hint=HINT)
-        except ApiRefused as error:
-            code = EXITS.get(error.status, REFUSED)
-            failure = Failure(code, error.code, str(error), faults=error.faults)
-        except Failure as error:
-            failure = error
-        failure.as_json = wants_json(ctx)
-        raise failure
+        with _failing(ctx):
+            return super().invoke(ctx)
 
 
 class Group(TellingGroup):
-    """A group of such commands."""
+    """A group of such commands, which may do something by itself."""
 
     command_class = Command
+
+    def invoke(self, ctx: click.Context) -> Any:
+        """Run it."""
+        with _failing(ctx):
+            return super().invoke(ctx)
+
+
+@contextmanager
+def _failing(ctx: click.Context) -> Iterator[None]:
+    try:
+        with told_to_the_shell():
+            yield
+            return
+    except Unreachable as error:
+        failure = Failure(UNREACHABLE, "unreachable", str(error), hint=HINT)
+    except ApiRefused as error:
+        code = EXITS.get(error.status, REFUSED)
+        failure = Failure(code, error.code, str(error), faults=error.faults)
+    except Failure as error:
+        failure = error
+    failure.as_json = failure.as_json or wants_json(ctx)
+    raise failure

@@ -87,7 +87,9 @@ def rule_told(rule: Mapping[str, Any], revision: Any, schedule: Any) -> str:
     >>> rule_told({"state": "paused", "paused": "freeze"}, 2, {"every": "5m"})
     'paused (freeze), revision 2, every 5m'
     """
-    told = [state_of({"state": "?", **rule}), f"revision {revision}", in_words(schedule)]
+    told = [state_of({"state": "?", **rule}), f"revision {revision}"]
+    if schedule:  # an event of the core's own rule does not repeat it
+        told.append(in_words(schedule))
     if rule.get("next_at"):
         told.append(f"next {clock_time(rule['next_at'])}")
     if rule.get("run_count"):

@@ -25,6 +25,8 @@ def facts(
 ) -> Iterator[Line]:
     """Everything but the actions themselves. `since` is when agentd was seen to go away."""
     yield headline(status, now, since)
+    if status.get("labels"):
+        yield _named("labels", ", ".join(f"{k}={v}" for k, v in status["labels"].items()))
     yield from _counts(status, now)
     yield from _core(status["core"], now)
     yield _named("runner", _runner(status["runner"]), _bad_unless(status["runner"]["connected"]))
@@ -173,7 +175,7 @@ def held(brake: Mapping[str, Any]) -> str:
     """What a brake is on."""
     told = [f"kind {brake['kind']}"] if brake.get("kind") else []
     told += [f"{key}={value}" for key, value in (brake.get("labels") or {}).items()]
-    return ", ".join(told)
+    return ", ".join(told) or "everything"
 
 
 def _backup(backup: Any, now: datetime) -> Iterator[Line]:

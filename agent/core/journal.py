@@ -5,13 +5,14 @@ They have no seq: nobody reported them. A random mark gives them identity like a
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
-from sqlalchemy import insert
 from sqlalchemy.engine import Connection
 
 from agent.core.occasion import Occasion
+from agent.core.store.bulk import insert_all
+from agent.core.store.horizon import before_events
 from agent.core.store.schema import events
 from agent.wire.strict_json import encode_text
 
@@ -20,11 +21,38 @@ INSTANCE_CHANGED = "instance_changed"
 STREAM_FORKED = "stream_forked"
 EPOCH_CHANGED = "epoch_changed"
 DISPATCHED = "dispatched"
+SUPPRESSED = "suppressed"
 CANCEL_REQUESTED = "cancel_requested"
+RESCHEDULED = "rescheduled"
 STATE_REQUESTED = "state_requested"
+STATE_PULLED = "state_pulled"
 CORRECTED = "corrected"
 LOST = "lost"
 FOUND = "found"
+RULES_RELOADED = "rules_reloaded"
+RULES_REFUSED = "rules_refused"
+NODE_SILENT = "node_silent"
+NODE_BACK = "node_back"
+NODE_FENCED = "node_fenced"
+LABELS_CHANGED = "labels_changed"
+DECOMMISSIONED = "decommissioned"
+FROZEN = "frozen"
+THAWED = "thawed"
+FREEZE_LIFTED_ON_NODE = "freeze_lifted_on_node"
+APPROVAL_REQUESTED = "approval_requested"
+APPROVED = "approved"
+REJECTED = "rejected"
+APPROVAL_EXPIRED = "approval_expired"
+REDEFINED = "redefined"
+RECURRING_CREATED = "recurring_created"
+RECURRING_CHANGED = "recurring_changed"
+RECURRING_PAUSED = "recurring_paused"
+RECURRING_RESUMED = "recurring_resumed"
+RECURRING_DELETED = "recurring_deleted"
+BACKFILLED = "backfilled"
+WEBHOOK_DISABLED = "webhook_disabled"
+WEBHOOK_GAP = "webhook_gap"
+ANSWER_REQUESTED = "answer_requested"
 
 
 def row_of(
@@ -57,4 +85,11 @@ def append(
     body: Mapping[str, Any] | None = None,
 ) -> None:
     """Write one event of the core."""
-    connection.execute(insert(events), [row_of(occasion, agent_id, kind, action_id, body)])
+    store(connection, [row_of(occasion, agent_id, kind, action_id, body)])
+
+
+def store(connection: Connection, rows: Sequence[Mapping[str, Any]]) -> None:
+    """Write events, anybody's: the one place that does, so that readers know what is settled."""
+    if rows:
+        before_events(connection)
+        insert_all(connection, events, rows)

@@ -27,11 +27,13 @@ class UnusableToken(AgentError):
     """The token file cannot be what it should be."""
 
 
-def lock_files(state_dir: Path, database: Path) -> list[Path]:
-    """What one core holds: its directory, and the database where that lies elsewhere."""
+def lock_files(state_dir: Path, database: Path | None) -> list[Path]:
+    """What one core holds: its directory, and the database if that is a file elsewhere."""
+    own = state_dir / LOCK_FILE
+    if database is None:
+        return [own]
     found = database.resolve()
     apart = found.parent != state_dir.resolve()
-    own = state_dir / LOCK_FILE
     return [own, found.with_name(f"{found.name}.{LOCK_FILE}")] if apart else [own]
 
 

@@ -78,9 +78,11 @@ def phase_of(
 
 
 def _waiting(definition: Definition, due_at: datetime | None, now: datetime, paused: bool) -> Phase:
-    if definition.approval is not None and definition.approval.state in _UNDELIVERED:
-        return _UNDELIVERED[definition.approval.state]
-    if not definition.should_be_executed:
+    asked = None if definition.approval is None else _UNDELIVERED.get(definition.approval.state)
+    withdrawn = not definition.should_be_executed
+    if asked is not None and not (withdrawn and asked is Phase.PENDING_APPROVAL):
+        return asked  # a question that was withdrawn is over: nobody will answer it
+    if withdrawn:
         return Phase.CANCELLED
     if due_at is not None and due_at > now:
         return Phase.SCHEDULED

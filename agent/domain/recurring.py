@@ -12,7 +12,7 @@ from datetime import datetime, timedelta
 from enum import StrEnum
 from typing import Any
 
-from agent.domain.definition import Definition
+from agent.domain.definition import Definition, Owner
 from agent.domain.errors import Fault
 from agent.domain.instants import format_instant, maybe_format
 from agent.domain.reconcile import Verdict, id_conflict
@@ -27,6 +27,7 @@ from agent.domain.schedule.recurrence import (
     jitter_offset_s,
     occurrence_id,
     plan,
+    waits_for_end,
 )
 from agent.domain.schedule.spec import CatchUp, CatchUpMode, CountFrom, Schedule
 
@@ -94,7 +95,29 @@ class Recurring:
         """Its state as people and JSON have it."""
         if self.ended_at is not None:
             return "ended"
-        return "active" if self.paused is None else "paused"
+        return "active" if self.held is None else "paused"
+
+    @property
+    def held(self) -> str | None:
+        """Why nothing of it is planned, whoever paused it; None where it is not paused."""
+        return self.paused_by_owner if self.paused is None else self.paused
+
+    @property
+    def paused_by_owner(self) -> str | None:
+        """The pause that its definition carries: `paused` is this node's own, beside it."""
+        schedule = self.definition.schedule
+        if schedule is None or not schedule.paused:
+            return None
+        who = "the core" if self.definition.owner is Owner.CORE else "its owner"
+        return f"by {who}: {schedule.paused_reason or PAUSED_WITHOUT_REASON}"
+
+    @property
+    def paused_by(self) -> str | None:
+        """Who has to resume it: `node`, `owner`, or `both`."""
+        by_owner = self.paused_by_owner is not None
+        if self.paused is None:
+            return "owner" if by_owner else None
+        return "both" if by_owner else "node"
 
     def zone(self, place: Place) -> str:
         """The zone that its wall-clock times are in."""
@@ -124,7 +147,8 @@ def redefine(rule: Recurring, definition: Definition, now: datetime, place: Plac
     was = old.schedule or definition.schedule  # what cannot be read says nothing about before
     if state.last_nominal_at is not None and (rule.ended_at or rule.parked) is not None:
         state = completed(was, state, now)
-    if (definition.schedule, definition.from_date) != (old.schedule, old.from_date):
+    said = old.schedule and _going_on(old.schedule)  # of what cannot be read, nothing
+    if (_going_on(definition.schedule), definition.from_date) != (said, old.from_date):
         state = edited(was, definition.schedule, state, now, definition.from_date)
     fresh = replace(
         rule, definition=definition, since_at=now, state=state, ended_at=None, ended_reason=None,
@@ -132,6 +156,35 @@ def redefine(rule: Recurring, definition: Definition, now: datetime, place: Plac
     )  # fmt: skip
     late = timedelta(seconds=_still_to_start_s(rule, fresh, place))
     return look_ahead(replace(fresh, since_at=now - late), now, place)
+
+
+def _going_on(schedule: Schedule) -> Schedule:
+    """The same as if nobody had paused it."""
+    return replace(schedule, paused=False, paused_reason=None)
+
+
+def is_pause_alone(old: Definition, new: Definition) -> bool:
+    """Whether the new revision only pauses, resumes, or says why: then nothing begins anew."""
+    if old.schedule is None or new.schedule is None:
+        return False
+    same = replace(new, revision=old.revision, schedule=_going_on(new.schedule))
+    return old.schedule != new.schedule and same == replace(old, schedule=_going_on(old.schedule))
+
+
+def repaused(rule: Recurring, definition: Definition, now: datetime, place: Place) -> Recurring:
+    """The rule with its owner's pause as `definition` has it; a pause lifted was downtime."""
+    moved = replace(rule, definition=definition)
+    if moved.held is not None or rule.held is None:
+        return moved
+    return look_again(moved, now, place)
+
+
+def look_again(rule: Recurring, now: datetime, place: Place) -> Recurring:
+    """Of a rule that was paused until now: what was missed, and its next instant."""
+    looks = rule.next_at is not None and rule.parked is None
+    if not looks or waits_for_end(rule.schedule, rule.state):  # else the turn looks for it
+        return rule
+    return look_ahead(rule, now, place)
 
 
 def _still_to_start_s(rule: Recurring, edited_rule: Recurring, place: Place) -> float:
@@ -143,7 +196,7 @@ def _still_to_start_s(rule: Recurring, edited_rule: Recurring, place: Place) -> 
     old, new = rule.definition.schedule, edited_rule.schedule
     if old is None or rule.ended_at is not None or rule.parked is not None:
         return offset_s
-    same = replace(old, jitter_s=None) == replace(new, jitter_s=None)
+    same = replace(_going_on(old), jitter_s=None) == replace(_going_on(new), jitter_s=None)
     return max(offset_s, rule.offset_s(place)) if same else offset_s
 
 
@@ -303,11 +356,14 @@ def recurring_state(rule: Recurring) -> dict[str, Any]:
     """The node's half of a recurring action."""
     return {
         "state": rule.word,
-        "paused": rule.paused,
+        "paused": rule.held,
+        "paused_by": rule.paused_by,
         "next_at": maybe_format(_next_start(rule)),
         "next_nominal_at": maybe_format(rule.next_nominal_at),
         "last_nominal_at": maybe_format(rule.state.last_nominal_at),
         "run_count": rule.state.run_count,
+        "anchor_at": format_instant(rule.state.anchor_at),
+        "since_at": format_instant(rule.since_at),
         "ended_at": maybe_format(rule.ended_at),
         "ended_reason": rule.ended_reason,
         "parked": rule.parked,

@@ -53,8 +53,9 @@ def tell_rule(rule: Recurring, now: datetime, *, down: bool = False) -> str:
         teller = _ENDED.get(rule.ended_reason or "")
         why = f"reason {rule.ended_reason}" if teller is None else teller(rule)
         return f"It is over since {instant_text(rule.ended_at)}: {why}; {runs}."
-    if rule.paused is not None:
-        return f"It is paused ({rule.paused}), and its instants are missed meanwhile; {runs}."
+    if rule.held is not None:
+        lift = " It must be resumed here and by its owner." if rule.paused_by == "both" else ""
+        return f"It is paused ({rule.held}), and its instants are missed meanwhile; {runs}.{lift}"
     if rule.next_at is None:
         return f"{_waits_for(rule)}; {runs}."
     if rule.next_at <= now and down:
@@ -95,7 +96,7 @@ def tell_instant(instant: Instant) -> str:
 
 def _to_come(instant: Instant) -> str:
     ahead = between_text(instant.now, instant.nominal_at)
-    paused = instant.rule.paused
+    paused = instant.rule.held
     but = f" It is paused now ({paused})." if paused is not None else ""
     return f"{_named(instant)} is to come in {ahead}; its row is made when it is due.{but}"
 

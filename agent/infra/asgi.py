@@ -8,11 +8,9 @@ wire raise; here, and only here, exceptions become status codes. What nobody exp
 from __future__ import annotations
 
 import asyncio
-import math
 import secrets
 from collections.abc import Callable, Coroutine, Iterable, Mapping
-from datetime import datetime
-from typing import Any, TypeVar
+from typing import Any, Protocol, TypeVar
 
 import msgspec
 from starlette.exceptions import HTTPException
@@ -21,8 +19,10 @@ from starlette.responses import Response
 from starlette.routing import BaseRoute, Router
 from starlette.types import Message, Receive, Scope, Send
 
-from agent.domain.errors import AgentError, Fault, InvalidDocument, Refused, shown
-from agent.domain.instants import parse_instant
+from agent.domain.errors import AgentError, InvalidDocument, Refused, shown
+from agent.infra.intake import Held, Intake
+from agent.infra.query import Query as Query  # noqa: PLC0414
+from agent.infra.request_target import require_sound
 from agent.wire import strict_json
 from agent.wire.messages import (
     BODY_BYTES_MAX,
@@ -33,7 +33,7 @@ from agent.wire.messages import (
 )
 
 BODY_READ_S_MAX = 60.0
-REQUESTS_MAX = 4096  # under way at once, long polls included
+REQUESTS_MAX = 4096  # under way at once, long polls included, unless the daemon says otherwise
 STATUS_OF_CODE: Mapping[str, int] = {
     "bad_request": 400,
     "bad_events": 400,
@@ -50,6 +50,14 @@ STATUS_OF_CODE: Mapping[str, int] = {
 }
 STATUS_REFUSED = 409  # understood, and the state of things forbids it
 RETRY_AFTER_S = 2
+
+
+class Line(Protocol):
+    """A connection that tells when it ends (`http_server.Line`)."""
+
+    is_gone: bool
+    hung_up: Callable[[], None] | None
+
 
 M = TypeVar("M", bound=msgspec.Struct)
 T = TypeVar("T")
@@ -112,7 +120,9 @@ def _error_body(error: AgentError) -> ErrorAnswer:
     return ErrorAnswer(error="refused", message=str(error))
 
 
-async def read_body(request: Request, bytes_max: int = BODY_BYTES_MAX) -> bytes:
+async def read_body(
+    request: Request, bytes_max: int = BODY_BYTES_MAX, held: Held | None = None
+) -> bytes:
     """The whole body, never more than `bytes_max` of it in memory. Raises `Refused`."""
     declared = request.headers.get("content-length", "")
     if declared.isdigit() and int(declared) > bytes_max:
@@ -122,6 +132,8 @@ async def read_body(request: Request, bytes_max: int = BODY_BYTES_MAX) -> bytes:
         async with asyncio.timeout(BODY_READ_S_MAX):
             async for chunk in request.stream():
                 received += chunk
+                if held is not None:
+                    held.add(len(chunk))
                 if len(received) > bytes_max:
                     raise _too_large(bytes_max)
     except TimeoutError:
@@ -135,15 +147,22 @@ def _too_large(bytes_max: int) -> Refused:
     return Refused("too_large", f"the body is larger than {bytes_max} bytes; send less at once")
 
 
+async def _read(
+    request: Request, decode: Callable[[bytes], T], bytes_max: int = BODY_BYTES_MAX
+) -> T:
+    intake: Intake = request.app.intake
+    with intake.holding() as held:
+        return await intake.decode(await read_body(request, bytes_max, held), decode)
+
+
 async def read_json(request: Request, bytes_max: int = BODY_BYTES_MAX) -> Any:
     """The body as plain values. Raises `NotJson`, `Refused`."""
-    return strict_json.decode(await read_body(request, bytes_max))
+    return await _read(request, strict_json.decode, bytes_max)
 
 
 async def read_optional_json(request: Request) -> Any:
     """`read_json`, an empty body being an empty object."""
-    body = await read_body(request)
-    return strict_json.decode(body) if body.strip() else {}
+    return await _read(request, lambda body: strict_json.decode(body) if body.strip() else {})
 
 
 async def read_message(request: Request, message: type[M], bytes_max: int = BODY_BYTES_MAX) -> M:
@@ -157,6 +176,9 @@ async def unless_gone(request: Request, work: Coroutine[Any, Any, T]) -> T:
     The work is cancelled then, so only waiting may be lost with it. Read the body before. Raises
     `ClientDisconnect`, and what the work raises.
     """
+    line = getattr(request.state, "line", None)
+    if line is not None:
+        return await _while_held(line, work)
     working = asyncio.ensure_future(work)
     hanging_up = asyncio.ensure_future(_hang_up(request))
     try:
@@ -169,86 +191,35 @@ async def unless_gone(request: Request, work: Coroutine[Any, Any, T]) -> T:
         hanging_up.cancel()
 
 
+async def _while_held(line: Line, work: Coroutine[Any, Any, T]) -> T:
+    """The same without a task of its own: the connection calls when it ends."""
+    task = asyncio.current_task()
+    assert task is not None, "endpoints run in tasks"
+    if line.is_gone:
+        work.close()
+        raise ClientDisconnect
+
+    is_cancelled = False
+
+    def cancel() -> None:
+        nonlocal is_cancelled
+        is_cancelled = True
+        task.cancel()
+
+    line.hung_up = cancel
+    try:
+        return await work
+    except asyncio.CancelledError:
+        if is_cancelled and task.uncancel() == 0:
+            raise ClientDisconnect from None
+        raise  # the server goes down
+    finally:
+        line.hung_up = None
+
+
 async def _hang_up(request: Request) -> None:
     while (await request.receive())["type"] != "http.disconnect":
         pass
-
-
-class Query:
-    """The query string, read strictly; `finish` raises all faults, unknown names included."""
-
-    def __init__(self, request: Request) -> None:
-        self._given = dict(request.query_params.multi_items())
-        self._known: set[str] = set()
-        self._faults: list[Fault] = []
-
-    def text(self, name: str) -> str | None:
-        """A text, or None."""
-        self._known.add(name)
-        return self._given.get(name) or None
-
-    def flag(self, name: str) -> bool:
-        """`true`, `1` or present without a value."""
-        self._known.add(name)
-        raw = self._given.get(name, "false").lower()
-        if raw not in {"", "1", "true", "0", "false"}:
-            self._faults.append(Fault(name, f"must be true or false, not {shown(raw)}"))
-        return raw in {"", "1", "true"}
-
-    def whole(self, name: str, default: int, low: int, high: int) -> int:
-        """A whole number within bounds."""
-        raw = self.text(name)
-        if raw is None:
-            return default
-        if not raw.isdecimal() or len(raw) > 18 or not low <= int(raw) <= high:
-            self._faults.append(
-                Fault(name, f"must be a whole number from {low} to {high}, not {shown(raw)}")
-            )
-            return default
-        return int(raw)
-
-    def seconds(self, name: str, default: float, high: float) -> float:
-        """Seconds, cut to `high`."""
-        raw = self.text(name)
-        if raw is None:
-            return default
-        try:
-            value = float(raw)
-        except ValueError:
-            value = math.nan
-        if not 0 <= value < math.inf:
-            self._faults.append(Fault(name, f"must be seconds, not {shown(raw)}"))
-            return default
-        return min(value, high)
-
-    def instant(self, name: str) -> datetime | None:
-        """RFC 3339 with a zone, or None."""
-        raw = self.text(name)
-        if raw is None:
-            return None
-        try:
-            return parse_instant(raw)
-        except ValueError as error:
-            self._faults.append(Fault(name, f"{shown(raw)}: {error}"))
-            return None
-
-    def one_of(self, name: str, words: Iterable[str]) -> str | None:
-        """One of the words, or None."""
-        raw = self.text(name)
-        known = list(words)
-        if raw is not None and raw not in known:
-            self._faults.append(Fault(name, f"{shown(raw)} is not one of {', '.join(known)}"))
-            return None
-        return raw
-
-    def finish(self) -> None:
-        """Raise `InvalidDocument` if anything was wrong."""
-        for name in self._given:
-            if name not in self._known:
-                known = ", ".join(sorted(self._known)) or "none"
-                self._faults.append(Fault(name, f"is not a parameter here; known are {known}"))
-        if self._faults:
-            raise InvalidDocument(self._faults)
 
 
 def admit_all(_request: Request) -> None:
@@ -259,12 +230,17 @@ def note_nothing(_status: int) -> None:
     """Nobody counts."""
 
 
+def note_no_answer(_scope: Scope, _status: int) -> None:
+    """Nobody counts."""
+
+
 class Edge:
     """The ASGI application: routes, and around them the door and the translation of errors.
 
     `admit` raises for a caller who may not enter. It is asked before the path is looked at, so that
     a stranger does not even learn what exists; only `open_paths` are for everybody. `on_status` is
-    told the code of each answer.
+    told the code of each answer, `on_answer` its request as well. `spared_paths` are answered even
+    while `requests_max` are under way: who watches must see a busy daemon, not a dead one.
     """
 
     def __init__(
@@ -275,13 +251,20 @@ class Edge:
         admit: Callable[[Request], None] = admit_all,
         open_paths: frozenset[str] = frozenset(),
         on_status: Callable[[int], None] = note_nothing,
+        on_answer: Callable[[Scope, int], None] = note_no_answer,
+        requests_max: int = REQUESTS_MAX,
+        spared_paths: frozenset[str] = frozenset(),
     ) -> None:
         self._router = Router(list(routes), redirect_slashes=False)
         self._on_failure = on_failure
         self._admit = admit
         self._open_paths = open_paths
         self._on_status = on_status
+        self._on_answer = on_answer
+        self._requests_max = requests_max
+        self._spared_paths = spared_paths
         self.under_way = 0
+        self.intake = Intake()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """One request."""
@@ -289,9 +272,11 @@ class Edge:
         async def counted(message: Message) -> None:
             if message["type"] == "http.response.start":
                 self._on_status(message["status"])
+                self._on_answer(scope, message["status"])
             await send(message)
 
-        if self.under_way >= REQUESTS_MAX:
+        is_full = self.under_way >= self._requests_max
+        if is_full and scope["path"] not in self._spared_paths:
             full = error_answer(Refused("busy", "too many requests at once; try again shortly"))
             await full(scope, receive, counted)
             return
@@ -312,6 +297,7 @@ class Edge:
         try:
             if scope["path"] not in self._open_paths:
                 self._admit(Request(scope))
+            require_sound(scope)
             scope["app"] = self  # makes the router raise, instead of answering in plain text
             await self._router(scope, receive, watched)
         except ClientDisconnect:

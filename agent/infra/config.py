@@ -120,6 +120,32 @@ def as_count(low: int, high: int) -> Callable[[Any], int]:
     return read
 
 
+def as_number(low: float, high: float) -> Callable[[Any], float]:
+    """A number within bounds; text from the environment is converted."""
+
+    def read(value: Any) -> float:
+        if isinstance(value, bool) or not isinstance(value, int | float | str):
+            raise ValueError(f"must be a number, not {shown(value)}")
+        try:
+            number = float(value)
+        except (ValueError, OverflowError):
+            raise ValueError(f"must be a number, not {shown(value)}") from None
+        if not low <= number <= high:
+            raise ValueError(f"{value} is outside {low:g} to {high:g}")
+        return number
+
+    return read
+
+
+def as_flag(value: Any) -> bool:
+    """`true` or `false`; text from the environment is converted."""
+    known = {True: True, False: False, "true": True, "1": True, "false": False, "0": False}
+    given = value.strip().lower() if isinstance(value, str) else value
+    if isinstance(given, bool | str) and given in known:
+        return known[given]
+    raise ValueError(f"must be true or false, not {shown(value)}")
+
+
 def as_word(*words: str) -> Callable[[Any], str]:
     """One of the given words."""
 

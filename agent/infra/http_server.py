@@ -12,7 +12,7 @@ import logging
 import os
 import socket
 import struct
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -23,6 +23,8 @@ from uvicorn.protocols.http.h11_impl import H11Protocol
 from agent.infra.unix_path import socket_address
 
 BACKLOG = 1024
+UPLOAD_GRACE_S = 2.0  # of the time to stop: for bodies that are on their way
+UNREAD_MS_MAX = 60_000  # what a peer leaves unread for so long: the kernel cuts the connection
 _UCRED = struct.Struct("iII")  # struct ucred: pid_t, uid_t, gid_t
 _BAD_REQUEST = (
     b"HTTP/1.1 400 Bad Request\r\ncontent-type: application/json\r\nconnection: close\r\n"
@@ -92,25 +94,54 @@ def bound_to(sock: socket.socket) -> str:
     return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
 
 
+class Line:
+    """One connection, for an endpoint that waits or streams. `request.state.line`.
+
+    Cheaper than a task per request that waits for the hang-up: a long poll costs one callback.
+    """
+
+    __slots__ = ("_transport", "hung_up", "is_gone")
+
+    def __init__(self, transport: asyncio.Transport) -> None:
+        self._transport = transport
+        self.is_gone = False
+        self.hung_up: Callable[[], None] | None = None
+        """Called when the peer goes away; set by whoever waits, and taken back after."""
+
+    def abort(self) -> None:
+        """Cut the connection; what was not sent yet is dropped."""
+        self._transport.abort()
+
+    def lost(self) -> None:
+        """The connection has ended."""
+        self.is_gone = True
+        if self.hung_up is not None:
+            self.hung_up()
+
+
 class _Protocol(H11Protocol):
     """uvicorn's h11 protocol, with the peer's identity, a cap and a deadline for request heads."""
 
     limits = Limits()
     _deadline: asyncio.TimerHandle | None = None
+    _line: Line | None = None
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
         if len(self.connections) > self.limits.connections_max:
             transport.abort()
             return
+        self._line = Line(transport)
+        self.app_state = {**self.app_state, "line": self._line}
         sock = transport.get_extra_info("socket")
         if sock.family == socket.AF_UNIX:
             # Read once: the kernel keeps what was true at connect().
             raw = sock.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _UCRED.size)
-            self.app_state = {**self.app_state, "peer": Peer(*_UCRED.unpack(raw))}
+            self.app_state["peer"] = Peer(*_UCRED.unpack(raw))
         else:
             # A peer that vanished under a long poll is noticed by the kernel.
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, UNREAD_MS_MAX)
         self._deadline = self.loop.call_later(self.limits.header_s, self._too_slow)
 
     def data_received(self, data: bytes) -> None:
@@ -127,6 +158,13 @@ class _Protocol(H11Protocol):
         if self._deadline is not None:
             self._deadline.cancel()
         super().connection_lost(exc)
+        if self._line is not None:
+            self._line.lost()
+
+    def cut_upload(self) -> None:
+        """Close the connection if the body of its request has not arrived yet."""
+        if self.cycle is not None and self.cycle.more_body and not self.cycle.response_complete:
+            self.transport.abort()
 
     def send_400_response(self, msg: str) -> None:
         self.transport.write(_BAD_REQUEST)
@@ -173,7 +211,18 @@ class HttpServer:
     async def stop(self, grace_s: float = 5.0) -> None:
         """Accept no more, let requests that are under way end within the grace, close."""
         self._server.config.timeout_graceful_shutdown = max(1, round(grace_s))
-        await self._server.shutdown(sockets=self._sockets)
+        loop = asyncio.get_running_loop()
+        cutting = loop.call_later(min(UPLOAD_GRACE_S, grace_s), self._cut_uploads)
+        try:
+            await self._server.shutdown(sockets=self._sockets)
+        finally:
+            cutting.cancel()
+
+    def _cut_uploads(self) -> None:
+        """Bodies that are still coming in hold nothing up: whoever sends them sends them again."""
+        for connection in list(self._server.server_state.connections):
+            if isinstance(connection, _Protocol):
+                connection.cut_upload()
 
 
 def remove_socket(path: Path) -> None:

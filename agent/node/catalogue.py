@@ -5,9 +5,11 @@ The runner owns the catalogue (it resolves and checks scripts); this is the brai
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Mapping
 from typing import Any
 
+from agent.domain.approval import POLICY_PREFIX
 from agent.domain.definition import ApprovalState, Definition, RiskLevel
 from agent.domain.errors import Fault
 from agent.domain.lane import Lane
@@ -15,8 +17,7 @@ from agent.domain.lifecycle import Reason
 from agent.domain.manifest import Manifest
 from agent.node.ports import Catalogue
 from agent.wire.fields import nearest
-
-FAULTS_PER_PAYLOAD_MAX = 20
+from agent.wire.payload_schema import compile_schema, payload_faults
 
 
 class Kinds:
@@ -25,6 +26,8 @@ class Kinds:
     def __init__(self) -> None:
         self._catalogue = Catalogue()
         self._validators: dict[str, Any] = {}
+        self.looked = asyncio.Event()
+        """Set by the first catalogue: before it, nobody knows what is installed."""
 
     @property
     def catalogue(self) -> Catalogue:
@@ -35,6 +38,7 @@ class Kinds:
         """Take a newer catalogue."""
         self._catalogue = catalogue
         self._validators.clear()
+        self.looked.set()
 
     def manifest(self, kind: str) -> Manifest | None:
         """The manifest of a kind that is installed."""
@@ -73,6 +77,11 @@ class Kinds:
         levels = (definition.risk_level, manifest.risk_level if manifest else None)
         approval = definition.approval
         if approval is not None and approval.state is ApprovalState.APPROVED:
+            by_person = bool(approval.by) and not str(approval.by).startswith(POLICY_PREFIX)
+            if RiskLevel.DANGEROUS in levels and not by_person:
+                given = f"is {approval.by}" if approval.by else "is missing"
+                text = f"{given}; a dangerous action needs a person's approval"
+                return (Fault("approval.by", text),)
             return ()
         if approval is not None:
             text = f"is {approval.state.value}; only what is approved may reach a node"
@@ -92,34 +101,9 @@ class Kinds:
             return None
         validator = self._validators.get(manifest.kind)
         if validator is None:
-            validator = self._validators[manifest.kind] = _compile(manifest.payload_schema)
+            validator = self._validators[manifest.kind] = compile_schema(manifest.payload_schema)
         return validator
 
     def _payload_faults(self, manifest: Manifest, payload: Mapping[str, Any]) -> tuple[Fault, ...]:
         validator = self._validator(manifest)
-        if validator is None:
-            return ()
-        if isinstance(validator, Fault):
-            return (validator,)
-        faults = []
-        for error in validator.iter_errors(dict(payload)):
-            path = ".".join(["payload", *(str(part) for part in error.instance_path)])
-            faults.append(Fault(path, error.message))
-            if len(faults) == FAULTS_PER_PAYLOAD_MAX:
-                break
-        return tuple(faults)
-
-
-def _compile(schema: Mapping[str, Any]) -> Any:
-    """A validator, or the Fault that the schema itself has. Imported late: 8 MB few nodes need."""
-    import jsonschema_rs  # noqa: PLC0415
-
-    try:
-        return jsonschema_rs.validator_for(dict(schema), retriever=_retrieve_nothing)
-    except (jsonschema_rs.ValidationError, jsonschema_rs.ReferencingError, ValueError) as error:
-        first = str(error).partition("\n")[0]
-        return Fault("kind", f"the payload_schema of its manifest is not a JSON Schema: {first}")
-
-
-def _retrieve_nothing(uri: str) -> Any:
-    raise ValueError(f"a schema may not refer to {uri}: nothing is fetched")
+        return () if validator is None else payload_faults(validator, payload)

@@ -17,6 +17,7 @@ from agent.node.engine import Engine
 from agent.node.hands import Hands
 from agent.node.ledger import Ledger
 from agent.node.ports import Runner, Store
+from agent.node.restraint_file import RestraintFile
 from agent.node.settings import Settings
 from agent.node.sync.state import SyncState
 from agent.version import VERSION
@@ -27,7 +28,8 @@ class CoreConnection:
 
     def __init__(
         self, *, settings: Settings, store: Store, ledger: Ledger, engine: Engine, hands: Hands,
-        kinds: Kinds, runner: Runner, clock: Clock, duties: Duties, agent_id: str, log: Any,
+        kinds: Kinds, runner: Runner, clock: Clock, duties: Duties, kept: RestraintFile,
+        agent_id: str, log: Any,
     ) -> None:  # fmt: skip
         self.state = SyncState(url=settings.core)
         self._settings = settings
@@ -39,6 +41,7 @@ class CoreConnection:
         self._runner = runner
         self._clock = clock
         self._duties = duties
+        self._kept = kept
         self._agent_id = agent_id
         self._log = log
         self._http: Any = None
@@ -68,9 +71,11 @@ class CoreConnection:
         )  # fmt: skip
         report = Report(
             **common, runner=self._runner, engine=self._engine, kinds=self._kinds,
-            version=VERSION, host=socket.gethostname(),
+            version=VERSION, host=socket.gethostname(), labels=self._settings.labels,
         )  # fmt: skip
+        pull.on_restrained = self._kept.keep
         push.on_reached = self._pull_again
+        push.on_doubt = report.again
         self._engine.changes.listen(push.wake)
         self._engine.changes.listen(report.wake)
         self._hands.on_kinds = report.wake

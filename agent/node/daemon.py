@@ -208,7 +208,7 @@ class Daemon:
         return CoreConnection(
             settings=self._settings, store=store, ledger=self._ledger, engine=self._engine,
             hands=self._hands, kinds=self._kinds, runner=self._runner, clock=self._clock,
-            duties=self._duties, agent_id=meta.agent_id, log=self._log,
+            duties=self._duties, kept=self._kept, agent_id=meta.agent_id, log=self._log,
         )  # fmt: skip
 
     def _api_context(self, store: ThreadedStore) -> Context:
@@ -225,7 +225,7 @@ class Daemon:
         state = CoreConnection.state_of(self._core)
         status = Status(
             engine=self._engine, hands=self._hands, sync=state, clock=self._clock,
-            version=VERSION, backups=self._backups,
+            version=VERSION, backups=self._backups, labels=settings.labels,
         )  # fmt: skip
         token = own_token(settings.state_dir) if settings.listen else None
         return Context(

@@ -93,6 +93,8 @@ class Engine:
         self.clock_watch = ClockWatch(clock, self.wake, log)
         self.gaps = Gaps()
         self.brakes: Sequence[Brake] = ()
+        self.looked = asyncio.Event()
+        """Set by the first turn: before it, nobody knows which brakes hold."""
 
     def wake(self) -> None:
         """Something changed that may let an action start or end; cheap, idempotent."""
@@ -216,6 +218,7 @@ class Engine:
             self.stop(action)
         braked_otherwise = self.brakes != result.restraints.brakes
         self.brakes = result.restraints.brakes
+        self.looked.set()
         for brake in result.restraints.gone:
             self._log.info(log_events.BRAKE_GONE, brake=brake.id, what=brake.what)
         if result.settled:
@@ -268,21 +271,13 @@ class Engine:
     def _request(self, action: Action) -> StartRequest:
         definition, terms = action.definition, self.terms(action)
         return StartRequest(
-            key=run_key(action),
-            attempt=action.attempt,
-            kind=definition.kind,
-            payload=definition.payload,
-            metadata=definition.metadata,
-            app_names=definition.app_names,
-            from_date=definition.from_date,
-            to_date=definition.to_date,
-            correlation_id=definition.correlation_id,
-            rollback_reference=definition.rollback_reference,
-            dry_run=definition.dry_run,
-            timeout_s=terms.timeout_s,
-            grace_s=terms.grace_s,
-            stop_at=definition.to_date,
-        )
+            key=run_key(action), attempt=action.attempt, kind=definition.kind,
+            payload=definition.payload, metadata=definition.metadata,
+            app_names=definition.app_names, from_date=definition.from_date,
+            to_date=definition.to_date, correlation_id=definition.correlation_id,
+            rollback_reference=definition.rollback_reference, dry_run=definition.dry_run,
+            timeout_s=terms.timeout_s, grace_s=terms.grace_s, stop_at=definition.to_date,
+        )  # fmt: skip
 
     def _answered(self, key: RunKey) -> None:
         known = self._unanswered.pop(key, None)

@@ -104,7 +104,7 @@ def _next_at(connection: sqlite3.Connection, question: Question) -> datetime | N
         return None
     rule = recurring.by_id(connection, question.id)
     if rule is not None:
-        return None if rule.paused is not None else rule.next_at
+        return None if rule.held is not None else rule.next_at
     action = actions.by_id(connection, question.id)
     waits = action is not None and action.execution_status is ExecutionStatus.NULL
     return action.due_at if action is not None and waits else None
@@ -119,7 +119,7 @@ def _gaps(
     found = [
         (at, rule.definition, note)
         for rule in _rules(connection, replace(question, until=beyond))
-        if rule.paused is None
+        if rule.held is None
         for at, note in gaps_of(rule.schedule, question.now, end, zone=place.zone)
         if at <= min(rule.schedule.ends_at or at, rule.definition.to_date or at)
     ]
@@ -206,7 +206,7 @@ def _of_rule(
             notes=(
                 *notes,
                 *_expected_overlap(rule, planned, previous),
-                *((f"paused: {rule.paused}",) if rule.paused is not None else ()),
+                *((f"paused: {rule.held}",) if rule.held is not None else ()),
                 *_notes_of_node(rule.definition, planned.starts_at, given),
             ),
         )

@@ -96,11 +96,15 @@ def no_gaps(_first: datetime, _last: datetime) -> tuple[str, ...]:
 
 def paused_during(told: Sequence[Event], first: datetime) -> tuple[str, ...]:
     """The pause that a rule's newest events tell of, if it ended after that instant was due."""
-    if len(told) < 2:
+    states = [(one.at, one.body["recurring"]) for one in told if one.body.get("recurring")]
+    ends_at = None
+    while states and not states[-1][1].get("paused"):
+        ends_at = states.pop()[0]
+    if not states or ends_at is None or ends_at < first:
         return ()
-    (before, after) = told[-2:]
-    was, now = (one.body.get("recurring") or {} for one in (before, after))
-    if not was.get("paused") or now.get("paused") or after.at < first:
-        return ()
-    span = f"from {_second(before.at)} to {_second(after.at)}"
-    return (f"the recurring action was paused {span}: {was['paused']}",)
+    why = states[-1][1]["paused"]
+    begins_at = states[-1][0]
+    while states and states[-1][1].get("paused"):
+        begins_at = states.pop()[0]
+    span = f"from {_second(begins_at)} to {_second(ends_at)}"
+    return (f"the recurring action was paused {span}: {why}",)

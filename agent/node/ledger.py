@@ -31,6 +31,7 @@ from agent.domain.recurring import (
     recurring_view,
 )
 from agent.domain.schedule.recurrence import completed, occurrence_id
+from agent.domain.schedule.spec import Overlap
 from agent.node.store import actions, events, recurring
 from agent.wire import strict_json
 from agent.wire.definition import encode_definition
@@ -56,17 +57,20 @@ class Ledger:
 
     def accept(
         self, connection: sqlite3.Connection, definition: Definition, now: datetime, *,
-        lane: Lane, due_at: datetime | None = None, alone: bool = False,
+        lane: Lane, due_at: datetime | None = None, rule: Recurring | None = None,
         missed: Mapping[str, Any] | None = None,
     ) -> Action:  # fmt: skip
-        """A new action of this node or of the core; an occurrence is news to the core as well."""
+        """A new action of this node or of the core; an occurrence is news to the core as well.
+
+        `rule`: what it is an occurrence of, as that stands with it; told along.
+        """
         action = Action(
             row=actions.next_row(connection),
             definition=definition,
             accepted_at=now,
             lane=lane,
             due_at=due_at or first_due(definition, now),
-            alone=alone,
+            alone=missed is None and _never_beside_its_kin(definition, rule),
             missed=missed,
         )
         actions.insert(connection, action)
@@ -76,6 +80,8 @@ class Ledger:
                 "definition": encode_definition(definition),
                 "execution": encode_execution(action),
             }
+            if rule is not None:
+                body["rule"] = recurring_view(rule, self.place)
             self._append(connection, LOCAL_DEFINITION, now, action.row, body)
         return action
 
@@ -160,7 +166,7 @@ class Ledger:
             self.refuse(connection, incoming.id, incoming.revision, change.faults, now)
             return change, current
         if current is None:
-            action = self.accept(connection, incoming, now, lane=lane)
+            action = self._accept_pulled(connection, incoming, now, lane=lane)
         else:
             action = self._redefine(connection, current, change, lane=lane)
         if change.verdict is not Verdict.UNCHANGED:
@@ -168,6 +174,18 @@ class Ledger:
         if change.ends is not None:
             action = self.move(connection, action, change.ends)
         return change, action
+
+    def _accept_pulled(
+        self, connection: sqlite3.Connection, incoming: Definition, now: datetime, *, lane: Lane
+    ) -> Action:
+        """From the core. An occurrence that it asks for (a backfill) is like one made by hand: it
+        takes its turn from now on, whatever instant it is of.
+        """
+        if incoming.recurring_id is None:
+            return self.accept(connection, incoming, now, lane=lane)
+        rule = recurring.by_id(connection, incoming.recurring_id)
+        due_at = max(now, first_due(incoming, now))
+        return self.accept(connection, incoming, now, lane=lane, due_at=due_at, rule=rule)
 
     def refuse(
         self, connection: sqlite3.Connection, action_id: str | None, revision: int | None,
@@ -220,8 +238,13 @@ class Ledger:
         now: datetime,
     ) -> None:  # fmt: skip
         """As for an action; a recurring one has no status of its own."""
-        body = {"action_id": rule_id, "revision": revision, "verdict": verdict.value,
-                "execution_status": ExecutionStatus.NULL.value}  # fmt: skip
+        body: dict[str, Any] = {
+            "action_id": rule_id, "revision": revision, "verdict": verdict.value,
+            "execution_status": ExecutionStatus.NULL.value,
+        }  # fmt: skip
+        rule = recurring.by_id(connection, rule_id)
+        if rule is not None:
+            body["recurring"] = recurring_view(rule, self.place)
         self._append(connection, DEFINITION_APPLIED, now, None, body)
 
     def _append(
@@ -231,6 +254,14 @@ class Ledger:
         events.append(
             connection, mark=new_mark(self._random_bits), type=type, at=at, row=row, body=body
         )
+
+
+def _never_beside_its_kin(definition: Definition, rule: Recurring | None) -> bool:
+    """Whether an occurrence shares the lock of its recurring action; without that, it is careful"""
+    schedule = None if rule is None else rule.definition.schedule
+    if definition.recurring_id is None:
+        return False
+    return schedule is None or schedule.overlap is not Overlap.ALLOW
 
 
 def _stands_in(connection: sqlite3.Connection, definition: Definition) -> bool:

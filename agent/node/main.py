@@ -23,6 +23,7 @@ EXIT_REFUSED = 5
 @click.option("--state-dir", help="Where the node keeps its state.  [env: AGENT_STATE_DIR]")
 @click.option("--scripts-dir", help="The catalogue: one executable per kind.")
 @click.option("--agent-id", help="This node's name; the host's by default.")
+@click.option("--label", "labels", multiple=True, metavar="K=V", help="For the core's selectors.")
 @click.option("--core", help="The core's URL; without one the node works alone.")
 @click.option("--enroll-token", help="Single-use token from `corectl enroll-token`.")
 @click.option("--listen", help="HOST:PORT for the API besides the Unix socket.")
@@ -31,6 +32,7 @@ EXIT_REFUSED = 5
 def main(config: str | None, **flags: Any) -> None:
     """Run actions on this node, on time, and remember what happened."""
     try:
+        flags["labels"] = list(flags["labels"]) or None
         settings = read_settings(flags, os.environ, Path(config) if config else None)
     except InvalidDocument as error:
         for fault in error.faults:

@@ -38,7 +38,6 @@ from agent.domain.schedule.recurrence import (
     waits_for_end,
 )
 from agent.domain.schedule.rules import ceil_second
-from agent.domain.schedule.spec import Overlap
 from agent.domain.starting import unstart
 from agent.node.gaps import no_gaps, paused_during
 from agent.node.ledger import Ledger
@@ -46,6 +45,7 @@ from agent.node.store import actions, events, recurring
 
 RULES_PER_TURN_MAX = 200  # a storm of due rules is planned over several turns: exits never wait
 ROWS_PER_TURN_MAX = 500
+EVENTS_OF_A_PAUSE = 6  # one of each end, two where the core paused it; and of one in between
 SAME_INSTANT_MAX = 10_000  # occurrences by hand of one instant; more is a program gone wild
 
 
@@ -171,8 +171,7 @@ class Planner:
         self.rows += 1
         return self.ledger.accept(
             self.connection, definition, self.now,
-            lane=self.lane_of(definition.kind), due_at=due_at,
-            alone=rule.schedule.overlap is not Overlap.ALLOW,
+            lane=self.lane_of(definition.kind), due_at=due_at, rule=rule,
         )  # fmt: skip
 
     def _causes(self, rule: Recurring, missed: Sequence[Missed]) -> list[str]:
@@ -182,8 +181,11 @@ class Planner:
         found = list(self.gaps(first + late, max(one.last for one in missed) + late))
         # Set behind its first instant: by a resume, an edit or its creation, not by the clock.
         if rule.next_at is not None and rule.next_at > first + late:
-            found += paused_during(events.of_rule(self.connection, rule.id, 2), first)
+            found += paused_during(self._told_of(rule), first)
         return found
+
+    def _told_of(self, rule: Recurring) -> list[events.Event]:
+        return events.of_rule(self.connection, rule.id, EVENTS_OF_A_PAUSE)
 
     def miss(self, rule: Recurring, missed: Sequence[Missed], causes: Sequence[str] = ()) -> Action:
         """One row for all instants of these ranges, at the first of them."""
@@ -199,7 +201,7 @@ class Planner:
         self.rows += 1
         action = self.ledger.accept(
             self.connection, definition, self.now,
-            lane=self.lane_of(definition.kind), missed=folded,
+            lane=self.lane_of(definition.kind), missed=folded, rule=rule,
         )  # fmt: skip
         return self._end(action, unstart(action, Reason.MISSED, self.now, error=text))
 
@@ -289,8 +291,8 @@ class Planner:
         )  # fmt: skip
         if planned is None:
             return self._exhausted(rule)
-        if rule.paused is not None:
-            why = f"the recurring action is paused: {rule.paused}"
+        if rule.held is not None:
+            why = f"the recurring action is paused: {rule.held}"
             at = planned.nominal_at
             self.miss(rule, [Missed(first=at, last=at, count=1, why=why)])
             return replace(rule, state=replace(rule.state, last_nominal_at=at))

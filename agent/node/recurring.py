@@ -19,10 +19,11 @@ from agent.domain.recurring import (
     Recurring,
     begin,
     decide_recurring,
-    look_ahead,
+    is_pause_alone,
+    look_again,
     redefine,
+    repaused,
 )
-from agent.domain.schedule.recurrence import waits_for_end
 from agent.node.occurrences import Planner
 from agent.node.recalled import recall
 from agent.node.store import actions, recurring
@@ -111,6 +112,9 @@ def _redefine(planner: Planner, current: Recurring, incoming: Definition) -> Rec
         rule = replace(current, definition=incoming, parked=None)
         recurring.update(planner.connection, rule)
         return rule
+    if is_pause_alone(current.definition, incoming):
+        rule = repaused(current, incoming, planner.now, planner.ledger.place)
+        return _change(planner, rule)
     settled = _settle_due(planner, current)
     rule = redefine(settled, incoming, planner.now, planner.ledger.place)
     rule = replace(rule, doubted=settled.doubted and planner.doubted)
@@ -123,8 +127,8 @@ def _settle_due(planner: Planner, rule: Recurring) -> Recurring:
         return rule
     if rule.parked is not None:
         return planner.abandon_parked(rule)
-    if rule.paused is not None:
-        return planner.abandon(rule, f"the recurring action was paused: {rule.paused}")
+    if rule.held is not None:
+        return planner.abandon(rule, f"the recurring action was paused: {rule.held}")
     if rule.next_at is None or rule.next_at > planner.now:
         return rule
     planner.alone(rule, planner.fire)
@@ -149,9 +153,8 @@ def pause(planner: Planner, rule: Recurring, reason: str | None) -> Recurring:
 def resume(planner: Planner, rule: Recurring) -> Recurring:
     """Plan again: the pause was as if the node had been down."""
     resumed = replace(rule, paused=None)
-    looks = resumed.next_at is not None and resumed.parked is None
-    if looks and not waits_for_end(resumed.schedule, resumed.state):  # else the turn looks for it
-        resumed = look_ahead(resumed, planner.now, planner.ledger.place)
+    if resumed.held is None:
+        resumed = look_again(resumed, planner.now, planner.ledger.place)
     return _change(planner, resumed)
 
 

@@ -122,7 +122,7 @@ class RecurringCommands:
 
     async def resume(self, rule_id: str) -> Recurring:
         """Plan again; the pause counts as downtime."""
-        return await self._do(lambda p: resume(p, _standing(p, rule_id)))
+        return await self._do(lambda p: resume(p, _resumable(p, rule_id)))
 
     async def run(self, rule_id: str) -> Action:
         """One occurrence now, beside the schedule: not counted, and never beside another one."""
@@ -242,6 +242,18 @@ def _standing(planner: Planner, rule_id: str) -> Recurring:
     rule = find(planner.connection, rule_id)
     if rule.ended_at is not None:
         raise Refused("final", f"recurring action {rule_id!r} is over already: {rule.ended_reason}")
+    return rule
+
+
+def _resumable(planner: Planner, rule_id: str) -> Recurring:
+    """Its owner's pause is not this node's to lift."""
+    rule = _standing(planner, rule_id)
+    if rule.paused_by == "owner":
+        raise Refused(
+            "paused_by_owner",
+            f"recurring action {rule_id!r} is paused {rule.paused_by_owner}; it is resumed where "
+            "that was said (corectl recurring resume, or an edit of its schedule)",
+        )
     return rule
 
 

@@ -110,12 +110,17 @@ class RestraintFile:
             await self.keep()
 
 
+_AS_DEFINED = """UPDATE recurring SET paused = CASE WHEN json_valid(definition)
+   AND json_extract(definition, '$.schedule.paused') THEN '' END WHERE ended_at IS NULL"""
+"""Without this node's own pauses; '' stands for the one that the definition carries."""
+
+
 def snapshot(connection: sqlite3.Connection) -> Kept:
     """As the database has it now."""
     meta = read_meta(connection)
     rows = connection.execute(
         "SELECT id, substr(paused, 1, ?) AS why FROM recurring"
-        " WHERE paused IS NOT NULL AND ended_at IS NULL LIMIT ?",
+        " WHERE paused > '' AND ended_at IS NULL LIMIT ?",  # '' is its owner's pause, not ours
         (REASON_KEPT_CHARS, PAUSES_KEPT_MAX),
     )
     owed: dict[str, str] = json.loads(meta.pauses_owed) if meta.pauses_owed else {}
@@ -146,7 +151,7 @@ def _recall(connection: sqlite3.Connection, kept: Kept) -> None:
         if brake.id not in known:
             brakes.put_back(connection, brake)
     here = {row["id"] for row in connection.execute("SELECT id FROM recurring").fetchall()}
-    connection.execute("UPDATE recurring SET paused = NULL WHERE ended_at IS NULL")
+    connection.execute(_AS_DEFINED)
     for rule_id in here & kept.pauses.keys():
         connection.execute(
             "UPDATE recurring SET paused = ? WHERE id = ? AND ended_at IS NULL",
@@ -195,6 +200,7 @@ def _brake(document: dict[str, Any]) -> Brake:
         created_at=parse_instant(document["created_at"]),
         expires_at=None if expires_at is None else parse_instant(expires_at),
         elapses=bool(document["elapses"]),
+        freeze=document.get("freeze"),  # absent from files of older versions
     )
 
 

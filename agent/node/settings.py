@@ -11,6 +11,7 @@ from typing import Any
 
 from agent.domain.errors import Fault, InvalidDocument, shown
 from agent.domain.ids import is_id
+from agent.domain.labels import require_labels
 from agent.domain.schedule.zones import zone_of
 from agent.infra.config import (
     Setting,
@@ -38,6 +39,30 @@ def _agent_id(value: Any) -> str:
     return text
 
 
+def _labels(value: Any) -> dict[str, str]:
+    """A table of texts, or `k=v,k=v`, or a list of `k=v`."""
+    given = value if isinstance(value, dict) else _listed_labels(value)
+    try:
+        return require_labels(given)
+    except InvalidDocument as error:
+        raise ValueError("; ".join(fault.message for fault in error.faults)) from None
+
+
+def _listed_labels(value: Any) -> dict[str, str]:
+    if not isinstance(value, str | list):
+        raise ValueError(f'must be a table such as {{env = "prod"}}, not {shown(value)}')
+    parts = value.split(",") if isinstance(value, str) else value
+    given: dict[str, str] = {}
+    for part in (str(part).strip() for part in parts):
+        key, equals, text = part.partition("=")
+        if not equals:
+            raise ValueError(f"{shown(part)} is not a label such as env=prod")
+        if key.strip() in given:
+            raise ValueError(f"the label {key.strip()!r} is given twice")
+        given[key.strip()] = text.strip()
+    return given
+
+
 def _time_of_day(value: Any) -> str:
     text = as_text(value)
     if not _HH_MM.fullmatch(text):
@@ -55,6 +80,7 @@ SETTINGS: Mapping[str, Setting] = {
     "state_dir": Setting(as_path, None, "where agent.db, runs/, agent.sock and lock live"),
     "scripts_dir": Setting(as_path, None, "the catalogue: one executable per kind"),
     "agent_id": Setting(_agent_id, None, "this node's name; default: the host's"),
+    "labels": Setting(_labels, {}, "what this node is called by selectors, as env=prod,role=db"),
     "core": Setting(as_url, None, "the core's URL; none: the node works alone"),
     "enroll_token": Setting(as_text, None, "single-use token, needed once"),
     "listen": Setting(as_listen, None, "HOST:PORT for the API besides the Unix socket"),
@@ -84,6 +110,7 @@ class Settings:
     state_dir: Path
     scripts_dir: Path
     agent_id: str
+    labels: Mapping[str, str]
     core: str | None
     enroll_token: str | None
     listen: tuple[str, int] | None

@@ -22,9 +22,10 @@ class Status:
 
     def __init__(
         self, *, engine: Engine, hands: Hands, sync: SyncState, clock: Clock, version: str,
-        backups: Backups,
+        backups: Backups, labels: Mapping[str, str],
     ) -> None:  # fmt: skip
         self._backups = backups
+        self._labels = dict(labels)
         self._engine = engine
         self._hands = hands
         self._sync = sync
@@ -38,6 +39,7 @@ class Status:
         return stored_view(stored) | {
             "daemon": "running",
             "version": self._version,
+            "labels": self._labels,
             "pid": os.getpid(),
             "started_at": format_instant(self._started_at),
             "uptime_s": round(self._clock.monotonic() - self._started_s, 3),

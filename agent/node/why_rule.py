@@ -38,7 +38,7 @@ def why_rule(
         "answer": tell_rule(rule, now, down=down),
         "now": {
             "state": rule.word,
-            "paused": rule.paused,
+            "paused": rule.held,
             "next_at": maybe_format(rule.next_at),
             "next_nominal_at": maybe_format(rule.next_nominal_at),
             "last_nominal_at": maybe_format(rule.state.last_nominal_at),

@@ -70,4 +70,5 @@ def encode_brake(brake: Brake) -> dict[str, Any]:
         "by": brake.by,
         "created_at": format_instant(brake.created_at),
         "expires_at": maybe_format(brake.expires_at),
+        "freeze": brake.freeze,
     }

@@ -36,8 +36,11 @@ METADATA_BYTES_MAX = 16 * 1024
 EXTRA_BYTES_MAX = 16 * 1024
 REVISION_MAX = 2**53
 TIMEOUT_S_MAX = 10 * 366 * 86_400.0  # the runner's own bound
+PAUSED_SCHEDULE = "paused_schedule"
+BACKFILL = "backfill"
 FEATURES: frozenset[str] = frozenset(
-    {"windows", "retry", "dry_run", "start_deadline", "schedule", "hold", "brake"}
+    {"windows", "retry", "dry_run", "start_deadline", "schedule", "hold", "brake", "freeze"}
+    | {PAUSED_SCHEDULE, BACKFILL}
 )
 """What `requires` may name on this version; later versions add words, never take one away."""
 
@@ -259,14 +262,17 @@ def _recurring_faults(given: Mapping[str, Any], values: Mapping[str, Any]) -> li
     return faults
 
 
+_MEMBERS = tuple(one.name for one in dataclass_fields(Definition) if one.name != "extra")
+
+
 def encode_definition(definition: Definition) -> dict[str, Any]:
     """The definition as plain JSON values; fields that say nothing are left out."""
     document: dict[str, Any] = dict(definition.extra)
-    for field in dataclass_fields(definition):
-        value = getattr(definition, field.name)
-        if field.name == "extra" or value is None or value == ():
+    for name in _MEMBERS:
+        value = getattr(definition, name)
+        if value is None or value == ():
             continue
-        document[field.name] = _plain(value)
+        document[name] = _plain(value)
     return document
 
 

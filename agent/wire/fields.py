@@ -41,19 +41,23 @@ def read_fields(
     values: dict[str, Any] = {}
     faults: list[Fault] = []
     for name, field in fields.items():
-        place = f"{path}.{name}" if path else name
         raw = document.get(name)
         if raw is None:
             if field.required:
-                faults.append(Fault(place, "is missing"))
+                faults.append(Fault(_place(path, name), "is missing"))
             continue
         try:
             values[name] = field.read(raw)
         except InvalidDocument as error:
+            place = _place(path, name)
             faults.extend(Fault(f"{place}.{f.path}".rstrip("."), f.message) for f in error.faults)
         except ValueError as error:
-            faults.append(Fault(place, str(error)))
+            faults.append(Fault(_place(path, name), str(error)))
     return values, faults
+
+
+def _place(path: str, name: str) -> str:
+    return f"{path}.{name}" if path else name
 
 
 def read_closed(document: Any, fields: Mapping[str, Field]) -> dict[str, Any]:
@@ -90,6 +94,8 @@ def text(chars_max: int) -> Reader:
             raise ValueError(f"must be text, not {shown(value)}")
         if len(value) > chars_max:
             raise ValueError(f"is {len(value)} characters long; at most {chars_max} are kept")
+        if "\0" in value:
+            raise ValueError(f"{shown(value)} has a NUL, which not every database can hold")
         return value
 
     return read
@@ -140,7 +146,7 @@ def number(low: float, high: float) -> Reader:
         if isinstance(value, bool) or not isinstance(value, int | float):
             raise ValueError(f"must be a number, not {shown(value)}")
         if not low <= value <= high:
-            raise ValueError(f"{value} is outside {low:g} to {high:g}")
+            raise ValueError(f"{value} is outside {low:.12g} to {high:.12g}")
         return float(value)
 
     return read

@@ -33,7 +33,12 @@ ERROR_FORKED = "forked"
 ERROR_GAP = "gap"
 ERROR_UNAUTHORIZED = "unauthorized"
 
-REQUEST_TYPES = frozenset({"send_state", "cancel_local", "approve_local", "reject_local"})
+SEND_STATE = "send_state"
+FREEZE = "freeze"
+THAW = "thaw"
+REQUEST_TYPES = frozenset(
+    {SEND_STATE, "cancel_local", "approve_local", "reject_local", FREEZE, THAW}
+)
 
 
 class Message(msgspec.Struct, kw_only=True, omit_defaults=False):
@@ -63,13 +68,14 @@ class Enrolled(Message):
 
 
 class Request(Message):
-    """What the core asks of a node; idempotent by `id`."""
+    """What the core asks of a node; idempotent by `id`. `args`: what its type needs besides."""
 
     id: str
     type: str
     action_id: str | None = None
     by: str | None = None
     reason: str | None = None
+    args: dict[str, Any] | None = None
 
 
 class PullAnswer(Message):
@@ -136,6 +142,8 @@ class NodeReport(Message):
     """`paused` and, if so, since when, by whom and why; absent from older nodes."""
     progress: list[dict[str, Any]] = []
     host: str = ""
+    labels: dict[str, Any] = {}
+    """What the node's owner calls it; absent from older nodes."""
 
 
 class ErrorAnswer(Message, omit_defaults=True):

@@ -25,6 +25,7 @@ JITTER_S_MAX = 7 * 86_400.0  # spreading further than a week is another schedule
 CATCH_UP_COUNT_MAX = 1000  # each is an occurrence with a row of its own
 CATCH_UP_AGE_S_MAX = 366 * 86_400.0  # what lies further back is found and counted in one turn
 RUNS_MAX = 2**31
+PAUSED_REASON_CHARS_MAX = 1024
 _WHEN = ("cron", "every", "at", "after")
 _SPANS = {"duration": "duration_s", "jitter": "jitter_s", "delay": "delay_s"}
 _ELSEWHERE = bree.ELSEWHERE | {
@@ -60,7 +61,7 @@ def encode_schedule(schedule: Schedule) -> dict[str, Any]:
     document: dict[str, Any] = {}
     for name in _FIELDS:
         value = getattr(schedule, name)
-        if value is None:
+        if value is None or value is False:
             continue
         if isinstance(value, datetime):
             value = format_instant(value)
@@ -103,6 +104,8 @@ _FIELDS: Mapping[str, Field] = {
     "overlap": Field(f.choice(Overlap)),
     "catch_up": Field(_catch_up),
     "count_from": Field(f.choice(CountFrom)),
+    "paused": Field(f.boolean),
+    "paused_reason": Field(f.text(PAUSED_REASON_CHARS_MAX)),
 }
 
 
@@ -154,4 +157,6 @@ def _joint_faults(given: Mapping[str, Any], values: Mapping[str, Any]) -> list[F
         faults.append(Fault("jitter_s", f"{jitter:g} s is longer than the interval"))
     if "date" in values and "ends_at" in values and values["date"] > values["ends_at"]:
         faults.append(Fault("ends_at", "lies before date, so nothing would ever run"))
+    if "paused_reason" in values and not values.get("paused"):
+        faults.append(Fault("paused_reason", "says why of a pause; give paused: true with it"))
     return faults

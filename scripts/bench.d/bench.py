@@ -13,26 +13,29 @@ import platform
 import signal
 import sys
 import time
+from importlib import import_module
 from pathlib import Path
 from types import FrameType
 
-import burst
-import idle
-import kill
-import lateness
-import pending
 from figures import Section, Target
 from place import HERE, Place, Trouble
 from processes import fsync_ms
 from report import as_text, write_docs
 
-SECTIONS = {
-    "lateness": lateness.measure,
-    "burst": burst.measure,
-    "pending": pending.measure,
-    "kill": kill.measure,
-    "idle": idle.measure,
-}
+SECTIONS = (
+    "lateness",
+    "burst",
+    "pending",
+    "kill",
+    "idle",
+    "core_events",
+    "core_start",
+    "core_fleet",
+    "core_through",
+)
+"""Each is a module that is imported when it is measured: `--help` needs nothing installed."""
+OF_THE_CORE = [name for name in SECTIONS if name.startswith("core_")]
+GROUPS = {"core": OF_THE_CORE, "all": list(SECTIONS)}
 DOCS = HERE.parents[1] / "docs"
 INTERRUPTED = 130
 
@@ -42,7 +45,9 @@ def main() -> int:
     given = read_arguments()
     if given.docs_from:
         return write_earlier(given.docs_from)
-    wanted = list(SECTIONS) if "all" in given.sections else given.sections
+    asked = [given.sections] if isinstance(given.sections, str) else given.sections
+    named = {name for one in asked for name in GROUPS.get(one, [one])}
+    wanted = [name for name in SECTIONS if name in named]
     if given.write_docs and (set(wanted) != set(SECTIONS) or given.quick):
         print("scripts/bench: --write-docs wants all sections, and not --quick", file=sys.stderr)
         return 2
@@ -90,7 +95,8 @@ def write_earlier(files: list[Path]) -> int:
 def measure(name: str, place: Place, given: argparse.Namespace) -> Section:
     """One section, told as soon as it is known."""
     print(f"\nMeasuring {name} …", flush=True)
-    section = SECTIONS[name](place, given.bin, given.peers, quick=given.quick)
+    module = import_module(name)
+    section: Section = module.measure(place, given.bin, given.peers, quick=given.quick)
     print(as_text(section), flush=True)
     return section
 
@@ -99,11 +105,11 @@ def read_arguments() -> argparse.Namespace:
     """The command line."""
     parser = argparse.ArgumentParser(
         prog="scripts/bench",
-        description="Speed and cost of agentd beside its peers, as ratios of one run.",
+        description="Speed and cost of agentd and cored beside their peers, as ratios of one run.",
     )
     parser.add_argument(
-        "sections", nargs="*", default="all", choices=[*SECTIONS, "all"], metavar="SECTION",
-        help=f"{', '.join(SECTIONS)} or all (default)",
+        "sections", nargs="*", default="all", choices=[*SECTIONS, *GROUPS], metavar="SECTION",
+        help=f"{', '.join(SECTIONS)}, core (those of the core) or all (default)",
     )  # fmt: skip
     parser.add_argument("--quick", action="store_true", help="fewer and shorter: a rough idea")
     parser.add_argument("--dir", type=Path, help="measure in a directory there (which disk?)")

@@ -41,6 +41,7 @@ class Place:
         self.compiler = shutil.which("gcc") or shutil.which("cc")
         self._processes: list[subprocess.Popen[bytes]] = []
         self._strangers: list[int] = []
+        self._guarded: list[subprocess.Popen[bytes]] = []
         self._number = 0
         self._make_script("bash_action", "")
         self._make_script("sleeping_action", 'sleep 2\necho "$AGENT_ACTION_ID end 0" >>{stamps}\n')
@@ -118,6 +119,10 @@ class Place:
         self._processes.append(process)
         return process
 
+    def keep(self, process: subprocess.Popen[bytes]) -> None:
+        """One that somebody else spawned: its input is closed when the place is, and it ends."""
+        self._guarded.append(process)
+
     def know(self, pid: int) -> None:
         """A process that one of ours started: ends with the place as well."""
         self._strangers.append(pid)
@@ -141,6 +146,10 @@ class Place:
         """End what is left of it, and remove it."""
         for process in list(self._processes):
             self.end(process)
+        for process in self._guarded:
+            assert process.stdin is not None
+            process.stdin.close()
+            process.wait(END_S_MAX)
         for pid in self._strangers:
             try:
                 os.kill(pid, signal.SIGTERM)

@@ -14,6 +14,7 @@ import signal
 import socket
 import subprocess
 import time
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -95,14 +96,17 @@ class Node:
 
     name = OURS
 
-    def __init__(self, place: Place, bin_dir: Path, parallel: int = 8) -> None:
+    def __init__(
+        self, place: Place, bin_dir: Path, parallel: int = 8, *, agent_id: str = "bench",
+        extra: Sequence[str] = (),
+    ) -> None:  # fmt: skip
         self.store = place.fresh("node")
         self.log = self.store.with_name(f"{self.store.name}.log")
         self._place = place
         self._parallel = parallel
         self._command = [
             str(bin_dir / "python"), "-m", "agent.node.main", "--state-dir", str(self.store),
-            "--scripts-dir", str(place.actions), "--agent-id", "bench",
+            "--scripts-dir", str(place.actions), "--agent-id", agent_id, *extra,
         ]  # fmt: skip
         self._process: subprocess.Popen[bytes] | None = None
         self._runner: int | None = None

@@ -19,17 +19,20 @@ from typing import Any
 
 ROOT = Path(__file__).resolve().parents[2]
 SHIPPED = ROOT / "scripts" / "actions"
+RULES = ROOT / "scripts" / "demo.d" / "rules"
 TEST_KINDS = ROOT / "tests" / "fakes" / "kinds"
 KINDS = {
     SHIPPED: ("collect_diagnostics", "rerun_healthcheck"),
     TEST_KINDS: ("sleep", "sleep_exclusive", "fail", "progress", "stamp"),
 }
 PREFIX = "node-agent-demo-"
+ROLES = {"north": "db", "south": "web", "east": "web"}
 DAEMONS = (b"/agentd", b"/cored", b"agent.runner.main", b"/agent-runner")
 START_S_MAX = 30.0
 END_S_MAX = 20.0
 COMMAND_S_MAX = 30.0
 LOOK_AGAIN_S = 0.05
+REFUSED = 5  # the commands' exit code for a clear no
 
 
 class Trouble(Exception):
@@ -53,7 +56,10 @@ class Place:
         """Until it listens; the second time on the same port."""
         told = self.path / "core" / "listen"
         told.unlink(missing_ok=True)
-        self._spawn("core", "cored", "--state-dir", self.path / "core", "--listen", self._listen)
+        self._spawn(
+            "core", "cored", "--state-dir", self.path / "core", "--listen", self._listen,
+            "--rules-dir", RULES,
+        )  # fmt: skip
         self.wait(told.exists, START_S_MAX, "cored did not start", "core")
         self._listen = told.read_text().strip()
 
@@ -77,6 +83,15 @@ class Place:
             "corectl", arguments, CORE_URL=self.core_url, CORE_TOKEN_FILE=self._token
         ).stdout.strip()
 
+    def corectl_refused(self, *arguments: str) -> str:
+        """What a command says that must be refused. Raises `Trouble` if it is not."""
+        done = self._run(
+            "corectl", arguments, check=False, CORE_URL=self.core_url, CORE_TOKEN_FILE=self._token
+        )
+        if done.returncode != REFUSED:
+            raise Trouble(f"corectl {' '.join(arguments)} ended with {done.returncode}")
+        return done.stderr.strip()
+
     @property
     def _token(self) -> str:
         return str(self.path / "core" / "admin.token")
@@ -88,7 +103,7 @@ class Place:
         extra = ["--enroll-token", token] if token else []
         self._spawn(
             name, "agentd", "--state-dir", self.state(name), "--scripts-dir", self.scripts,
-            "--agent-id", name, "--core", self.core_url, *extra,
+            "--agent-id", name, "--core", self.core_url, "--label", f"role={ROLES[name]}", *extra,
         )  # fmt: skip
 
     def wait_node(self, name: str) -> None:

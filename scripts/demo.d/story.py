@@ -33,6 +33,8 @@ class Expected:
     reason: str = "exit_zero"
     exit_code: int | None = 0
     verdict: str | None = None
+    reaches_node: bool = True
+    """What was not approved never leaves the core."""
 
 
 EXPECTED = (
@@ -45,12 +47,14 @@ EXPECTED = (
              phase="NOT_STARTED", reason="window_passed", exit_code=None),
     Expected(id="fails", node="south", title="a script that fails",
              phase="FAILED", reason="exit_nonzero", exit_code=3),
-    Expected(id="unknown-kind", node="east", title="a kind that is not installed there",
-             phase="NOT_STARTED", reason="unknown_kind", exit_code=None),
     Expected(id="cancelled", node="south", title="cancelled at the core while it runs",
              phase="CANCELLED", reason="withdrawn", exit_code=None),
     Expected(id="diagnostics", node="south", title="shipped kind: a report of the node"),
     Expected(id="healthcheck", node="east", title="shipped kind: is the core's port open?"),
+    Expected(id="reminder", node="south", title="a rule delays it by three seconds"),
+    Expected(id="approved", node="east", title="a rule wants a person's word, and gets it"),
+    Expected(id="rejected", node="south", title="waited for a person, who said no",
+             phase="REJECTED", reason="", exit_code=None, reaches_node=False),
     Expected(id="ends-while-away", node="north", title="agentd killed -9; ends before it is back",
              phase="FAILED", reason="exit_nonzero", exit_code=7, verdict="finished_while_away"),
     Expected(id="adopted", node="north", title="agentd killed -9; still runs when it is back",
@@ -71,15 +75,18 @@ class Story:
         self._seen: dict[str, dict[str, Any]] = {}
         self._looked_at = 0.0
         self.stamps = place.path / "stamps"
+        self.experiment: dict[str, str] = {}
+        self.refusal = ""
 
     def play(self) -> None:
         """All of it. Raises `Trouble` where it cannot go on."""
         self._set_up()
         self._send_most()
+        self._decide()
         self._kill_an_agentd()
         self._stop_the_core()
         self._tell("Waiting for the rest to end, on the nodes and then at the core.")
-        wanted = {one.id for one in EXPECTED}
+        wanted = {one.id for one in EXPECTED if one.reaches_node}
         self._until(lambda: wanted <= self._ended(), "not every action has ended on its node")
         self._until(self._core_knows, "the core has not heard of everything")
         self._look(at_once=True)
@@ -100,7 +107,7 @@ class Story:
             )
 
     def _send_most(self) -> None:
-        self._tell("Sending actions: at once, delayed, with windows, failing, unknown …")
+        self._tell("Sending actions: at once, delayed, with windows, failing …")
         send, soon = self._send, self._soon
         send("at-once", "progress", {"steps": 12, "step_s": 0.5})
         send("window-closes", "sleep", {"seconds": 300}, "--until", soon(6))
@@ -108,11 +115,29 @@ class Story:
         send("long-exclusive", "sleep_exclusive", {"seconds": 6})
         send("window-passes", "sleep_exclusive", {"seconds": 1}, "--until", soon(4))
         send("fails", "fail", {"code": 3, "message": "the disk of the demo is on strike"})
-        send("unknown-kind", "paint_the_house", {})
         send("delayed", "sleep", {"seconds": 0.5}, "--in", "4s")
         send("diagnostics", "collect_diagnostics", {"sections": ["load", "memory", "disks"]})
         port = {"type": "port", "port": self._place.core_port, "label": "the core"}
         send("healthcheck", "rerun_healthcheck", {"checks": [port]})
+
+    def _decide(self) -> None:
+        """Rules, labels and approvals: what the core does before a node hears of anything."""
+        self._send("reminder", "sleep", {"seconds": 0.2}, "--metadata", '{"purpose": "reminder"}')
+        restart = ("--metadata", '{"purpose": "restart"}')
+        self._send("approved", "sleep", {"seconds": 0.2}, *restart)
+        self._send("rejected", "sleep", {"seconds": 0.2}, *restart)
+        waiting = len(self._place.corectl("approvals")["approvals"])
+        self._tell(f"A rule delays a reminder; {waiting} restarts wait for a person …")
+        self._place.corectl("approve", "approved", "--reason", "the demo is patient")
+        self._place.corectl("reject", "rejected", "--reason", "not today")
+        experiment = ("--metadata", '{"purpose": "experiment"}', "--payload", '{"seconds": 0.2}')
+        self.refusal = self._place.corectl_refused("dispatch", "paint_the_house", "--node", "east")
+        self._tell(f"A kind that east does not have: {self.refusal}")
+        found = self._place.corectl("dispatch", "sleep", "--selector", "role", *experiment)
+        self.experiment = {one["node"]: one["outcome"] for one in found["actions"]}
+        self._tell("An experiment for everybody with a role: " + ", ".join(
+            f"{node} {outcome}" for node, outcome in sorted(self.experiment.items())
+        ))  # fmt: skip
 
     def _kill_an_agentd(self) -> None:
         away = {"file": str(self.stamps), "seconds": 3, "code": 7}
@@ -211,4 +236,4 @@ class Story:
     def _core_knows(self) -> bool:
         found = self._place.corectl("actions", "--limit", "1000")["actions"]
         ended = {one["id"] for one in found if one["execution_status"] in FINAL}
-        return {one.id for one in EXPECTED} <= ended
+        return {one.id for one in EXPECTED if one.reaches_node} <= ended

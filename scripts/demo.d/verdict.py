@@ -27,6 +27,7 @@ def judge(place: Place, story: Story) -> list[str]:
         found = pool.map(lambda one: list(_unreported(place, one)), EXPECTED)
         faults += [fault for some in found for fault in some]
     faults += _started_twice(story)
+    faults += _went_elsewhere(story)
     print(table(HEADERS, [_row(one, shown[one.id]) for one in EXPECTED]), end="\n\n")
     now = datetime.now(UTC)
     for one in EXPECTED:
@@ -60,7 +61,7 @@ def _row(one: Expected, action: dict[str, Any]) -> list[str]:
 
 def _differences(one: Expected, action: dict[str, Any]) -> Iterator[str]:
     for name in ("node", "phase", "reason", "verdict"):
-        if action[name] != getattr(one, name):
+        if (action[name] or "") != (getattr(one, name) or ""):
             yield f"{one.id}: {name} is {action[name]!r}, not {getattr(one, name)!r}"
     if one.exit_code is not None and action["exit_code"] != one.exit_code:
         yield f"{one.id}: its exit code is {action['exit_code']}, not {one.exit_code}"
@@ -70,6 +71,10 @@ def _differences(one: Expected, action: dict[str, Any]) -> Iterator[str]:
 
 def _unreported(place: Place, one: Expected) -> Iterator[str]:
     """Every change that the node recorded is at the core, once, in the same order."""
+    if not one.reaches_node:
+        if one.id in {each["id"] for each in place.agentctl(one.node, "list", "--all")["actions"]}:
+            yield f"{one.id}: reached {one.node} without a person's word"
+        return
     here = _changes(place.agentctl(one.node, "history", one.id))
     there = _changes(place.corectl("history", one.id))
     if here != there:
@@ -90,3 +95,12 @@ def _started_twice(story: Story) -> Iterator[str]:
     for action_id in ("ends-while-away", "adopted"):
         if starts.count(action_id) != 1:
             yield f"{action_id}: its script was started {starts.count(action_id)} times, not once"
+
+
+def _went_elsewhere(story: Story) -> Iterator[str]:
+    """By label: the nodes with a role, except where a rule forbids it."""
+    wanted = {"north": "suppressed", "south": "queued", "east": "queued"}
+    if "unknown kind" not in story.refusal:
+        yield f"an unknown kind was refused with {story.refusal!r}"
+    if story.experiment != wanted:
+        yield f"the experiment went {story.experiment}, not {wanted}"

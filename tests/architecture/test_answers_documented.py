@@ -11,6 +11,7 @@ from agent.wire.definition import FIELDS
 from tests.architecture.test_docs import DOCS, ROOT, constants, routes, section
 
 NODE = ROOT / "agent" / "node"
+CORE = ROOT / "agent" / "core"
 
 
 def test_every_route_is_described_and_every_description_is_served() -> None:
@@ -34,7 +35,8 @@ def test_the_definition_is_described_with_every_field() -> None:
 def test_every_metric_is_documented() -> None:
     text = (DOCS / "metrics.md").read_text()
     told = re.findall(r"^\| `([a-z_]+)` \|", text, re.MULTILINE)
-    assert sorted(told) == sorted(constants(NODE / "metric_names.py")), "docs/metrics.md"
+    named = {*constants(NODE / "metric_names.py"), *constants(CORE / "metric_names.py")}
+    assert sorted(told) == sorted(named), "docs/metrics.md"
 
 
 def test_every_check_of_the_doctor_is_documented() -> None:
@@ -53,5 +55,7 @@ def _checks() -> set[str]:
 
 def test_metric_names_say_their_unit() -> None:
     """Prometheus' convention: counters end in `_total`, instants and lengths in `_seconds`."""
+    for name in constants(Path(CORE / "metric_names.py")):
+        assert re.fullmatch(r"(cored|process)_[a-z_]+", name)
     for name in constants(Path(NODE / "metric_names.py")):
         assert re.fullmatch(r"(agentd|process)_[a-z_]+", name)

@@ -4,6 +4,7 @@ nothing here.
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 import xml.etree.ElementTree as ET
@@ -14,6 +15,7 @@ import pytest
 ROOT = Path(__file__).resolve().parents[2]
 BENCH = ROOT / "scripts" / "bench.d"
 SECTIONS = ("lateness", "burst", "pending", "kill", "idle")
+OF_THE_CORE = ("core_events", "core_start", "core_fleet", "core_through")
 
 REPORT = """
 from figures import Section, Target, middle, percentile
@@ -41,7 +43,7 @@ def test_the_command_line_names_its_sections() -> None:
     shown = subprocess.run(
         [ROOT / "scripts" / "bench", "--help"], capture_output=True, text=True, check=True
     ).stdout
-    assert all(name in shown for name in SECTIONS)
+    assert all(name in shown for name in (*SECTIONS, *OF_THE_CORE))
 
 
 @pytest.mark.parametrize("arguments", [["nonsense"], ["idle", "--write-docs"]])
@@ -75,3 +77,31 @@ def test_figures_become_a_page_and_a_picture(tmp_path: Path) -> None:
     assert "## Who is compared" in written
     texts = [text.text for text in ET.parse(tmp_path / "benchmarks.svg").iter() if text.text]
     assert "A & B" in texts
+
+
+SIMULATED = """
+import json
+from simulated import Node
+node = Node("n", "c")
+whole = b"".join(node.pushes(2, 3))
+assert whole.count(b"POST /v1/agents/n/events HTTP/1.1") == 3
+bodies = [json.loads(part.partition(b"\\r\\n\\r\\n")[2]) for part in node.pushes(3, 2)]
+from agent.wire.messages import EventsPush, convert_message
+events = [event for body in bodies for event in body["events"]]
+assert [event["seq"] for event in events] == list(range(7, 13))
+assert [event["type"] for event in events[:3]] == ["local_definition", "transition", "transition"]
+for body in bodies:
+    convert_message(body, EventsPush)
+from importlib import import_module
+import bench
+for name in bench.SECTIONS:
+    assert callable(import_module(name).measure), name
+"""
+
+
+def test_simulated_nodes_speak_the_protocol() -> None:
+    done = subprocess.run(
+        [sys.executable, "-B", "-c", SIMULATED], cwd=BENCH, capture_output=True, text=True,
+        check=False, env={**os.environ, "PYTHONPATH": str(ROOT)},
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr

@@ -19,6 +19,7 @@ ALLOWED = {
     "node": {"domain", "wire", "infra", "node"},
     "core": {"domain", "wire", "infra", "core"},
     "cli": {"domain", "wire", "infra", "cli"},
+    "client": {"domain", "wire", "client"},
 }
 WHY = {
     "domain": "the domain is pure and knows nobody",
@@ -28,6 +29,7 @@ WHY = {
     "node": "the node never needs the core's code, nor the runner's (it asks by socket)",
     "core": "the core never needs the node's code",
     "cli": "commands are API clients, nothing more",
+    "client": "what somebody else's program imports brings nothing but the words and the wire",
 }
 # The one door beside the API: what `agentctl` reads while the daemon is down (DESIGN §6).
 EXCEPTIONS = {("cli", "agent.node.offline")}
@@ -103,9 +105,13 @@ def test_the_clock_is_read_in_one_file() -> None:
                 assert called not in readers, f"{path}:{node.lineno}: {called}(): take a Clock"
 
 
-def test_only_the_http_edge_knows_httpx() -> None:
+HTTP_EDGES = {"node/sync/http_core.py", "core/nodes/node_api.py", "core/events/receiver.py"}
+"""Who calls somebody else: a node its core, the core a node and a receiver of events."""
+
+
+def test_only_the_http_edges_know_httpx() -> None:
     for path in modules():
-        if path == PACKAGE / "node" / "sync" / "http_core.py":
+        if str(path.relative_to(PACKAGE)) in HTTP_EDGES or room(path) == "client":
             continue
         for line, name in imported(path):
-            assert name.split(".")[0] != "httpx", f"{path}:{line}: httpx stays in http_core.py"
+            assert name.split(".")[0] != "httpx", f"{path}:{line}: httpx stays in {HTTP_EDGES}"

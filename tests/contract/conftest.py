@@ -9,6 +9,7 @@ import pytest
 
 from tests.fakes.core_backends import Backend, InProcess, OverHttp
 from tests.fakes.core_process import CoreProcess
+from tests.fakes.postgres import Postgres
 
 Door = Callable[[], AbstractAsyncContextManager[Backend]]
 
@@ -20,10 +21,21 @@ def core_process(tmp_path_factory: pytest.TempPathFactory) -> Iterator[CoreProce
     assert core.stop() == 0
 
 
-@pytest.fixture(params=["in_process", "over_http"])
+@pytest.fixture(scope="session")
+def postgres_core_process(
+    tmp_path_factory: pytest.TempPathFactory, postgres: Postgres
+) -> Iterator[CoreProcess]:
+    directory = tmp_path_factory.mktemp("contract_postgres") / "core"
+    core = CoreProcess(directory, database=postgres.empty_database()).start()
+    yield core
+    assert core.stop() == 0
+
+
+@pytest.fixture(params=["in_process", "over_http", "postgres"])
 def door(request: pytest.FixtureRequest) -> Door:
-    if request.param == "over_http":
-        core = request.getfixturevalue("core_process")
+    if request.param != "in_process":
+        behind = {"over_http": "core_process", "postgres": "postgres_core_process"}
+        core = request.getfixturevalue(behind[request.param])
         return lambda: OverHttp.to(core)
 
     @asynccontextmanager

@@ -243,6 +243,22 @@ async def test_a_full_answer_has_no_started_and_no_ended_ones(backend: Backend) 
 
 
 @scenario
+async def test_what_a_node_refused_is_over_and_not_offered_again(backend: Backend) -> None:
+    """People see NOT_STARTED and try again: it must not start after all when a stream forks."""
+    node = await ReportingNode.enrolled(backend)
+    refused = await dispatched(backend, node)
+    await node.pull()
+    node.event(
+        "definition_refused", refused, revision=1,
+        faults=[{"path": "approval", "message": "is missing"}],
+    )  # fmt: skip
+    await node.push()
+    assert (await backend.action(refused))["phase"] == "NOT_STARTED"
+    assert ids(await node.pull(cursor="")) == []
+    assert (await rejected(backend.cancel(refused, {}))).code == "already_ended"
+
+
+@scenario
 async def test_a_full_answer_goes_on_where_it_ended(backend: Backend) -> None:
     node = await ReportingNode.enrolled(backend)
     payload = {"text": "x" * 60_000}
@@ -747,3 +763,59 @@ def test_the_fake_speaks_as_a_node_does() -> None:
     assert read_state_item(item("a")).action_id == "a"
     assert execution("NULL")["attempt"] == 0
     assert AT.endswith("Z")
+
+
+# NUL characters: not every database can hold them, and none of them may stop a node's reports
+
+
+@scenario
+async def test_a_nul_in_an_event_stops_nothing(backend: Backend) -> None:
+    node = await ReportingNode.enrolled(backend)
+    action_id = await dispatched(backend, node)
+    odd = [
+        node.moved(action_id, "NULL", "STARTED", "du\0e"),
+        node.event("transition", "an\0id"),
+        node.event("no\0thing", action_id, odd="\0"),
+        node.event("gap", first=node.seq + 1, last=node.seq + 1, reason="\0"),
+    ]
+    started = node.moved(action_id, "NULL", "STARTED", "due")
+    assert await node.push(*odd, started) == {"acked": 5}
+    told = [event for event in await backend.all_events(node.id) if event["by"] == "node"]
+    assert [event["type"] for event in told] == ["unreadable"] * 4 + ["transition"]
+    assert (await backend.action(action_id))["execution_status"] == "STARTED"
+
+
+@scenario
+async def test_a_nul_in_a_mark_has_no_place(backend: Backend) -> None:
+    node = await ReportingNode.enrolled(backend)
+    good, bad = node.created("made-here"), node.created("made-there")
+    error = await rejected(node.push(good, bad | {"mark": "m\0"}))
+    assert (error.status, error.code, error.acked) == (400, "bad_events", 1)
+
+
+@scenario
+async def test_a_nul_in_a_state_is_refused_or_reported(backend: Backend) -> None:
+    node = await ReportingNode.enrolled(backend)
+    for member in ("agent_epoch", "snapshot", "cursor"):
+        assert (await rejected(node.put_state([], **{member: "a\0b"}))).status == 400
+    assert len((await node.put_state([item("a\0b"), item("fine", owner="node")]))["faults"]) == 1
+
+
+@scenario
+async def test_a_nul_in_what_a_node_says_of_itself_is_kept(backend: Backend) -> None:
+    node = await ReportingNode.enrolled(backend)
+    report = {"protocol": 1, "version": "1\0", "host": "h\0", "labels": {"a\0": "b", "c": "\0"}}
+    await backend.node(node.who, report)
+    assert (await backend.agent(node.id))["host"] == "h\0"
+
+
+@scenario
+async def test_a_nul_in_what_operators_send_is_refused(backend: Backend) -> None:
+    node = await ReportingNode.enrolled(backend)
+    for member in ("id", "node", "correlation_id", "service", "proposed_by", "dedup_key"):
+        body = {"kind": "sleep", "node": node.id, member: "a\0b"}
+        assert (await rejected(backend.dispatch(body))).status in (400, 404, 422), member
+    kept = await dispatched(backend, node, payload={"text": "a\0b"}, metadata={"k\0": "\0"})
+    pulled = (await node.pull())["actions"]
+    assert [action["payload"] for action in pulled if action["id"] == kept] == [{"text": "a\0b"}]
+    assert (await rejected(backend.cancel(kept, {"reason": "\0"}))).status == 422

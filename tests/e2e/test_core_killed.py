@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -113,10 +114,13 @@ def test_a_clone_is_fenced_and_keeps_running_what_it_knows(
     core: CoreProcess, node: NodeProcess, make_node: MakeNode, tmp_path: Path
 ) -> None:
     """Two nodes with one identity: the newer instance goes on, the older one says so."""
+    node.stop()
     clone = make_node("clone", core=core.url)
-    for name in ("credential",):
-        (clone.state_dir / name).write_bytes((node.state_dir / name).read_bytes())
-        (clone.state_dir / name).chmod(0o600)
+    for file in node.state_dir.iterdir():
+        if file.is_file():  # what a copied disk has: database, credential, brakes
+            shutil.copy2(file, clone.state_dir / file.name)
+    node.start()
+    wait_until(lambda: bool(node.status()["core"]["connected"]), 20, "not connected")
     clone.start()
     node.run("sleep", {"seconds": 1}, id="known")
     wait_until(lambda: bool(node.status()["core"]["fenced"]), 70, "the older one is not fenced")
@@ -124,3 +128,6 @@ def test_a_clone_is_fenced_and_keeps_running_what_it_knows(
     wait_until(lambda: bool(clone.status()["core"]["connected"]), 20, "the newer is not connected")
     node_at_core = fleet.ask(core, "GET", "/v1/agents/n1")[1]
     assert node_at_core["fenced_count"] >= 1
+    told = fleet.ask(core, "GET", "/v1/events?limit=500")[1]["events"]
+    [fenced] = [event for event in told if event["type"] == "node_fenced"]
+    assert fenced["instance"] == node_at_core["instance"] != fenced["fenced"]

@@ -15,9 +15,12 @@ import httpx
 
 from agent.core.actions.listing import ActionRef, Filter
 from agent.core.actions.service import Dispatch
+from agent.core.events.hub import Hub
+from agent.core.events.streaming import EventStream
 from agent.core.nodes.protocol import NodeProtocol
 from agent.core.nodes.roster import Roster
 from agent.core.store.inline import InlineStore
+from agent.core.store.port import Store
 from agent.core.wakeups import Wakeups
 from agent.domain.errors import AgentError
 from agent.domain.phase import Phase
@@ -82,16 +85,17 @@ class SteppedClock:
 
 
 class InProcess:
-    """The services themselves over an in-memory store."""
+    """The services themselves, over an in-memory store unless told otherwise."""
 
-    def __init__(self) -> None:
-        self.store = InlineStore.in_memory()
+    def __init__(self, store: Store | None = None) -> None:
+        self.store = InlineStore.in_memory() if store is None else store
         self.wakeups = Wakeups()
         self.clock = SteppedClock()
         parts = (self.store, self.clock, secrets.randbits, self.wakeups)
         self.protocol = NodeProtocol(*parts)
         self.operator = Dispatch(*parts)
         self.roster = Roster(*parts)
+        self.stream = EventStream(self.store, self.wakeups, Hub(self.store, self.wakeups))
 
     async def _plain(self, call: Any) -> Any:
         try:
@@ -150,7 +154,7 @@ class InProcess:
         return found["events"]
 
     async def all_events(self, node: str) -> Any:
-        found = await self._plain(self.operator.events(0, 100_000))
+        found = await self._plain(self.stream.page(0, 100_000))
         return [event for event in found["events"] if event["node"] == node]
 
     async def agent(self, node: str) -> Any:

@@ -18,6 +18,8 @@ from agent.node.sync.port import CoreUnreachable
 from agent.version import VERSION
 from agent.wire import strict_json
 from agent.wire.messages import (
+    FREEZE,
+    THAW,
     Enroll,
     Enrolled,
     EventsAck,
@@ -152,7 +154,17 @@ class NetworkCore:
                 (one["id"], one.get("should_be_executed", True), one.get("to_date"))
                 for one in answer.actions
             ]
-            watch("pull_answered", cursor=answer.cursor, full=answer.full, definitions=told)
+            watch(
+                "pull_answered", cursor=answer.cursor, full=answer.full, definitions=told,
+                approved=[
+                    one["id"] for one in answer.actions
+                    if (one.get("approval") or {}).get("state") == "approved"
+                ],
+                freezes=[
+                    (one.type, (one.args or {}).get("freeze"))
+                    for one in answer.requests if one.type in (FREEZE, THAW)
+                ],
+            )  # fmt: skip
             return answer
 
         answer: PullAnswer = await self._send(

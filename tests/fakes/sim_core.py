@@ -15,12 +15,19 @@ from sqlalchemy import event
 from sqlalchemy.engine import Connection
 
 from agent.core.actions.service import Dispatch
+from agent.core.actions.terms import Terms
+from agent.core.approvals import deciding
+from agent.core.approvals.service import Approvals
+from agent.core.nodes.fleet import Fleet
 from agent.core.nodes.protocol import NodeProtocol
 from agent.core.nodes.roster import Roster
-from agent.core.store.dialect import open_engine
+from agent.core.nodes.silence import Lease, Silence
 from agent.core.store.inline import InlineStore
 from agent.core.store.port import StoreUnavailable, Work
 from agent.core.store.schema import metadata
+from agent.core.store.sqlite import open_engine
+from agent.core.timer_loop import OnFailure, TimerLoop
+from agent.core.timers import TimerKind
 from agent.core.wakeups import Wakeups
 from agent.domain.errors import AgentError, Refused
 from agent.domain.ids import RandomBits
@@ -103,15 +110,34 @@ class Services:
 
     def __init__(
         self, connection: Connection, clock: Clock, random_bits: RandomBits,
-        pause_s: Callable[[], float], number: int,
+        pause_s: Callable[[], float], number: int, terms: Terms | None = None,
     ) -> None:  # fmt: skip
+        self.clock = clock
+        self.random_bits = random_bits
         self.life = Life(f"core-{number}")
-        self.store = PacedStore(InlineStore(connection), pause_s, self.life)
+        inner = InlineStore(connection)
+        self.store = PacedStore(inner, pause_s, self.life)
         common = (self.store, clock, random_bits, Wakeups())
         self.protocol = NodeProtocol(*common)
-        self.dispatch = Dispatch(*common)
+        self.dispatch = Dispatch(*common, terms)
         self.roster = Roster(*common)
+        self.approvals = Approvals(*common)
+        self.fleet = Fleet(*common, self.protocol.presence)
         self.wakeups = common[3]
+        inner.on_announced = self.wakeups.hear
+        self.started_at = clock.now()
+
+    def tend(self, lease: Lease, on_failure: OnFailure) -> None:
+        """Run what `cored` runs for ever: what nodes were heard of, and its timers."""
+        presence, store = self.protocol.presence, self.store
+        handlers = Silence(lease, presence, self.started_at).handlers()
+        timers = TimerLoop(
+            store, self.clock, self.random_bits, self.wakeups,
+            {**handlers, TimerKind.APPROVAL_EXPIRES: deciding.expire},
+            shared=False, on_failure=on_failure,
+        )  # fmt: skip
+        for name, loop in (("presence", presence.run), ("timers", timers.run)):
+            self.life.spawn(_watched(name, loop(), on_failure))
 
 
 class SimCore:
@@ -120,7 +146,11 @@ class SimCore:
     def __init__(
         self, clock: Clock, random_bits: RandomBits, pause_s: Callable[[], float] = at_once,
         watch: Callable[..., None] = lambda *_, **__: None,
+        terms: Terms | None = None, lease: Lease | None = None,
     ) -> None:  # fmt: skip
+        """With a `lease` its loops run as well."""
+        self._terms = terms
+        self._lease = lease
         self.clock = clock
         self._watch = watch
         self.random_bits = random_bits
@@ -134,8 +164,13 @@ class SimCore:
         """The next life."""
         self._number += 1
         self.services = Services(
-            self.connection, self.clock, self.random_bits, self._pause_s, self._number
+            self.connection, self.clock, self.random_bits, self._pause_s, self._number, self._terms
         )
+        if self._lease is not None:
+            self.services.tend(self._lease, self._failed)
+
+    def _failed(self, what: str, error: BaseException) -> None:
+        self._watch("core_bug", error=f"{what}: {error!r}")
 
     def crash(self) -> None:
         """kill -9."""
@@ -181,6 +216,13 @@ class SimCore:
         except Exception as error:
             self._watch("core_bug", error=repr(error))
             raise CoreUnreachable(f"500: {error!r}") from error
+
+
+async def _watched(name: str, loop: Awaitable[None], on_failure: OnFailure) -> None:
+    try:
+        await loop
+    except Exception as error:  # noqa: BLE001  (whatever ends a loop is a bug of ours)
+        on_failure(name, error)
 
 
 async def _run(call: Callable[[Services], Awaitable[T]], services: Services) -> T:

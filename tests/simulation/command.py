@@ -29,6 +29,7 @@ COUNTED = (
     "script_started", "told", "booted", "network_lost", "network_doubled", "core_restored",
     "node_restored", "restarted_because_fenced",
 )  # fmt: skip
+PEOPLES = frozenset({"approve", "reject", "freeze", "thaw", "reschedule", "retry", "relabel"})
 EVERYWHERE = frozenset({"fault", "repaired", "booted", "core_restored", "node_restored"})
 ALWAYS_LOGGED = frozenset({"core_forked", "core_refused", "core_fenced"})
 
@@ -44,10 +45,12 @@ class Report:
     lines: list[str] = field(default_factory=list)
 
 
-def run_seed(seed: int, *, actions: int = 20, rules: int = 0, trace: bool = False) -> Report:
+def run_seed(
+    seed: int, *, actions: int = 20, rules: int = 0, people: int = 0, trace: bool = False
+) -> Report:
     """Simulate and check."""
     try:
-        evidence = simulate(seed, actions=actions, rules=rules)
+        evidence = simulate(seed, actions=actions, rules=rules, people=people)
         violations = check(evidence)
     except Exception:  # noqa: BLE001  (shown with its seed: a bug of the simulation or of us)
         return Report(seed, violations=[Violation("bug", traceback.format_exc())])
@@ -62,6 +65,8 @@ def _counts(evidence: Evidence) -> Counter[str]:
     for seen in evidence.seen.seen:
         if seen.what == "fault":
             counts[f"fault {seen['kind']}"] += 1
+        elif seen.what == "asked" and seen["wish"] in PEOPLES:
+            counts[f"people {seen['wish']}"] += 1
         elif seen.what in COUNTED:
             counts[seen.what] += 1
         elif seen.what == "log" and seen["event"] == "core_forked":
@@ -99,23 +104,25 @@ def _batches(first: int, count: int, minutes: float) -> Iterator[range]:
 @click.option("--minutes", type=click.FloatRange(0), default=0.0, help="Instead of --seeds.")
 @click.option("--actions", type=click.IntRange(1), default=20, show_default=True)
 @click.option("--rules", type=click.IntRange(0), default=0, help="Recurring actions besides.")
+@click.option("--people", type=click.IntRange(0), default=0, help="Cases for approvers besides.")
 @click.option("--jobs", type=click.IntRange(1), default=multiprocessing.cpu_count)
 @click.option("--trace", is_flag=True, help="Print the whole trace of every seed.")
 def main(
-    seeds: int, first: int, minutes: float, actions: int, rules: int, jobs: int, trace: bool
-) -> None:
+    seeds: int, first: int, minutes: float, actions: int, rules: int, people: int, jobs: int,
+    trace: bool,
+) -> None:  # fmt: skip
     """Simulate the whole system from seeds and check its promises."""
     begun = time.monotonic()
     totals: Counter[str] = Counter()
     failed: list[int] = []
     with multiprocessing.get_context("spawn").Pool(jobs) as pool:
         for batch in _batches(first, seeds, minutes):
-            work = [(seed, actions, rules, trace) for seed in batch]
+            work = [(seed, actions, rules, people, trace) for seed in batch]
             for report in pool.imap(_run, work):
                 totals += report.counts
                 totals["seeds"] += 1
                 if trace or report.violations:
-                    _show(report, actions, rules)
+                    _show(report, actions, rules, people)
                 if report.violations:
                     failed.append(report.seed)
             if len(failed) >= FAILED_SEEDS_MAX:
@@ -127,12 +134,12 @@ def main(
     click.echo("every promise held")
 
 
-def _run(work: tuple[int, int, int, bool]) -> Report:
-    seed, actions, rules, trace = work
-    return run_seed(seed, actions=actions, rules=rules, trace=trace)
+def _run(work: tuple[int, int, int, int, bool]) -> Report:
+    seed, actions, rules, people, trace = work
+    return run_seed(seed, actions=actions, rules=rules, people=people, trace=trace)
 
 
-def _show(report: Report, actions: int, rules: int) -> None:
+def _show(report: Report, actions: int, rules: int, people: int) -> None:
     click.echo(f"\nseed {report.seed}, trace {report.digest}")
     for line in report.lines:
         click.echo(f"  {line}")
@@ -142,7 +149,8 @@ def _show(report: Report, actions: int, rules: int) -> None:
     if more > 0:
         click.echo(f"… and {more} more")
     if report.violations:
-        again = f"--first {report.seed} --seeds 1 --actions {actions} --rules {rules} --trace"
+        again = f"--first {report.seed} --seeds 1 --actions {actions} --rules {rules}"
+        again += f" --people {people} --trace"
         click.echo(f"repeat: scripts/simulate {again}")
 
 

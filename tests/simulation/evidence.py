@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 import sqlite3
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from tests.simulation.observations import Observations
@@ -17,6 +17,9 @@ from tests.simulation.plan import Plan
 Row = Mapping[str, Any]
 RECURS = "coalesce(json_extract(definition, '$.schedule') IS NOT NULL, 0)"
 """Of a row at the core: it is a recurring action, which has no status of its own."""
+STAYED_HERE = """(coalesce(approval_state, '') IN ('rejected', 'expired')
+   OR (NOT wanted AND delivered_seq IS NULL AND owner = 'core'))"""
+"""It ended before its node ever heard of it: refused, or withdrawn. Its status stays NULL."""
 FINAL = frozenset({"FINISHED", "FAILED", "WONT_START", "WONT_FINISH"})
 
 
@@ -28,6 +31,8 @@ class Sample:
     statuses: Mapping[tuple[str, str], tuple[str, int]]
     open: int
     unsent: int
+    approvals: Mapping[tuple[str, str], str] = field(default_factory=dict)
+    """(node, action id) → how a question about it stands, where there was one."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,6 +43,7 @@ class NodeEvidence:
     events: tuple[Row, ...]
     meta: Mapping[str, str]
     rules: Mapping[str, Row]
+    freezes: frozenset[str]
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,6 +99,11 @@ def _node_evidence(connection: sqlite3.Connection) -> NodeEvidence:
             row["id"]: {**row, "definition": json.loads(row["definition"])}
             for row in _rows(connection, "SELECT * FROM recurring")
         },
+        freezes=frozenset(
+            row["freeze"]
+            for row in _rows(connection, "SELECT freeze, expires_at, created_at FROM brakes")
+            if row["freeze"] is not None and row["expires_at"] != row["created_at"]
+        ),
     )
 
 
@@ -111,13 +122,19 @@ def take_sample(
         newest = connection.execute("SELECT coalesce(max(seq), 0) FROM events").fetchone()[0]
         acked = connection.execute("SELECT value FROM meta WHERE key = 'acked_seq'").fetchone()
         unsent += int(newest) - int(acked[0] if acked else 0)
-    query = f"SELECT agent_id, id, status, revision, lost_at, refused, owner, {RECURS} FROM actions"
-    for agent, id_, status, revision, lost_at, refused, owner, recurs in core.execute(query):
+    approvals: dict[tuple[str, str], str] = {}
+    query = (
+        "SELECT agent_id, id, status, revision, lost_at, refused, owner, approval_state,"
+        f" {RECURS}, {STAYED_HERE} FROM actions"
+    )
+    for agent, id_, status, revision, lost_at, refused, owner, state, *over in core.execute(query):
         statuses[f"core/{agent}/{owner}", id_] = (status, revision)
-        open_rows += status not in FINAL and lost_at is None and refused is None and not recurs
+        open_rows += status not in FINAL and lost_at is None and refused is None and not any(over)
+        if state is not None and owner == "core":
+            approvals[agent, id_] = state
     for head, acked in core.execute("SELECT head_seq, acked_seq FROM agents").fetchall():
         unsent += head - acked
-    return Sample(at_s, statuses, open_rows, unsent)
+    return Sample(at_s, statuses, open_rows, unsent, approvals)
 
 
 def _rows(connection: sqlite3.Connection, query: str) -> list[dict[str, Any]]:

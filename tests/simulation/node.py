@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Mapping
 from typing import Any
 
 from agent.domain.ids import new_mark
@@ -20,6 +20,7 @@ from agent.node.engine import Engine
 from agent.node.hands import Hands
 from agent.node.ledger import Ledger
 from agent.node.recurring_commands import RecurringCommands
+from agent.node.store import brakes, events
 from agent.node.store.damage import StoreUnavailable
 from agent.node.sync.pull import Pull
 from agent.node.sync.push import Push
@@ -91,10 +92,11 @@ class SimNode:
         self.credentials = FakeCredentials()
         self.runner = self.runner_of(clock=clock, catalogue=CATALOGUE, watch=self.watch)
         self.disk_full = False
+        self.labels: Mapping[str, str] = {}
         self.daemon: Agentd | None = None
         self._births = 0
 
-    def watch(self, what: str, **values: Any) -> None:
+    def watch(self, what: str, /, **values: Any) -> None:
         """Note something about this node."""
         self._observations.note(what, self.name, **values)
 
@@ -127,6 +129,23 @@ class SimNode:
         self.disk_full = full
         if self.daemon is not None:
             self.daemon.store.disk_full = full
+
+    def tell_held(self) -> None:
+        """Note which freezes are held, as of the newest event."""
+        held = [brake for brake in brakes.active(self.connection, None) if brake.freeze is not None]
+        freezes = [(brake.freeze, brake.kind, brake.expires_at) for brake in held]
+        self.watch("held", freezes=freezes, seq=events.next_seq(self.connection) - 1)
+
+    async def lift_by_hand(self) -> None:
+        """Whoever owns the node lifts what the core holds back here."""
+        daemon = self.daemon
+        held = [brake for brake in brakes.active(self.connection, None) if brake.freeze is not None]
+        if daemon is None or daemon.commands is None or not held:
+            return
+        self.watch("lifted_by_hand", freezes=[("thaw", brake.freeze) for brake in held])
+        for brake in held:
+            await daemon.store.write(lambda c, number=brake.id: brakes.lift(c, number))  # type: ignore[misc]
+        daemon.engine.wake()
 
     def died(self, error: BaseException) -> None:
         """A loop of the daemon ended by an error: it goes down, and is started again."""
@@ -162,6 +181,8 @@ class Agentd:
             self.node.boot()
             return
         self._build(meta.generation)
+        if self.node.labels:
+            self.node.tell_held()
         self._spawn(self.engine.run())
         self._spawn(self.hands.run())
         self._spawn(self._sync())
@@ -199,11 +220,13 @@ class Agentd:
         )  # fmt: skip
         report = Report(
             **common, runner=self.port, engine=self.engine, kinds=self.kinds, version=VERSION,
-            host=node.name,
+            host=node.name, labels=node.labels,
         )  # fmt: skip
         self.engine.changes.listen(push.wake)
         self.engine.changes.listen(report.wake)
         self.hands.on_kinds = report.wake
+        push.on_doubt = report.again
+        pull.on_restrained = self._restrained
         pull.on_polling = lambda _: self._spawn(self._fall_back(pull))
         session = Session(
             core=core, identify=core.identify, store=self.store,
@@ -212,6 +235,9 @@ class Agentd:
             state=self.state, jitter=self.jitter, random_bits=self.random_bits, log=self.log,
         )  # fmt: skip
         await session.run(node.token, node.name)
+
+    async def _restrained(self) -> None:
+        self.node.tell_held()
 
     async def _fall_back(self, pull: Pull) -> None:
         """The duties while polls are cut: a pull each minute, and a long poll now and then."""

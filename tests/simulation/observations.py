@@ -36,7 +36,7 @@ class Observations:
         self._time_s = time_s
         self.seen: list[Seen] = []
 
-    def note(self, what: str, node: str = "", **values: Any) -> None:
+    def note(self, what: str, node: str = "", /, **values: Any) -> None:
         """Something happened."""
         self.seen.append(Seen(self._time_s(), node, what, values))
 

@@ -19,6 +19,7 @@ from agent.core.nodes.stream import enqueue_definition
 from agent.core.occasion import Occasion
 from agent.core.store.schema import actions
 from agent.core.wakeups import agent_topic
+from agent.domain.definition import ApprovalState
 from agent.domain.errors import AgentError, InvalidDocument, Refused
 from agent.node.sync.port import CoreRefused, CoreUnreachable
 from agent.wire.strict_json import encode_text
@@ -30,6 +31,8 @@ from tests.simulation.plan import Wish
 
 ASK_AGAIN_S = 1.5
 TRIES_MAX = 60
+ON_ITS_WAY = frozenset({"scheduled", "queued"})
+TOO_EARLY = frozenset({"not_found", "not_final"})
 EARLY_MAX = 4  # how often somebody asks again about an action that is not there yet
 
 
@@ -50,12 +53,12 @@ class Operators:
         ask: Callable[[Wish], Awaitable[Any]] = getattr(self, wish.what)
         for again in range(TRIES_MAX):
             try:
-                await ask(wish)
+                answer = await ask(wish)
             except CoreUnreachable:
                 await asyncio.sleep(ASK_AGAIN_S * self._rng.uniform(0.5, 1.5))
                 continue
             except (CoreRefused, Refused) as error:
-                early = error.code == "not_found" and wish.what != "dispatch" and again < EARLY_MAX
+                early = error.code in TOO_EARLY and wish.what != "dispatch" and again < EARLY_MAX
                 if error.code == "unavailable" or early:
                     await asyncio.sleep(ASK_AGAIN_S * self._rng.uniform(0.5, 1.5))
                     continue
@@ -64,7 +67,7 @@ class Operators:
             except InvalidDocument as error:
                 self._told(wish, "refused", code=str(error))
             else:
-                self._told(wish, "done")
+                self._told(wish, answer or "done")
             return
 
     def _told(self, wish: Wish, answer: str, **values: Any) -> None:
@@ -72,10 +75,52 @@ class Operators:
 
     # -- at the core ------------------------------------------------------------------------
 
-    async def dispatch(self, wish: Wish) -> None:
-        """A new action."""
+    async def dispatch(self, wish: Wish) -> str | None:
+        """A new action; another word than "done" where it has not gone to its node."""
         document = {**wish.values["document"], "node": wish.node}
-        await self._core.serve(lambda it: it.dispatch.dispatch(document))
+        told = await self._core.serve(lambda it: it.dispatch.dispatch(document))
+        return None if told["outcome"] in ON_ITS_WAY else str(told["outcome"])
+
+    async def retry(self, wish: Wish) -> None:
+        """Once more, under another name."""
+        ref, body = ActionRef(id=wish.id, node=wish.node), wish.values["body"]
+        await self._core.serve(lambda it: it.dispatch.retry(ref, body))
+
+    async def reschedule(self, wish: Wish) -> None:
+        """Another time."""
+        ref, body = ActionRef(id=wish.id, node=wish.node), wish.values["body"]
+        await self._core.serve(lambda it: it.dispatch.reschedule(ref, body))
+
+    async def approve(self, wish: Wish) -> None:
+        """Yes, to whatever waits."""
+        await self._answer(wish, ApprovalState.APPROVED)
+
+    async def reject(self, wish: Wish) -> None:
+        """No."""
+        await self._answer(wish, ApprovalState.REJECTED)
+
+    async def _answer(self, wish: Wish, state: ApprovalState) -> None:
+        ref = ActionRef(id=wish.id, node=wish.node)
+        await self._core.serve(lambda it: it.approvals.answer_action(ref, {}, state, by="ann"))
+
+    async def freeze(self, wish: Wish) -> None:
+        """Hold nodes back."""
+        await self._core.serve(lambda it: it.fleet.freeze(wish.values["body"], "ann"))
+
+    async def thaw(self, wish: Wish) -> None:
+        """Let them go."""
+        await self._core.serve(lambda it: it.fleet.thaw(wish.values["body"], "ann"))
+
+    async def thaw_all(self) -> None:
+        """Whatever holds."""
+        found = await self._core.serve(lambda it: it.fleet.freezes(over=False))
+        for one in found["freezes"]:
+            body = {"id": one["id"]}
+            await self._core.serve(lambda it, b=body: it.fleet.thaw(b, "ann"))  # type: ignore[misc]
+
+    async def relabel(self, wish: Wish) -> None:
+        """Set labels, or take them back."""
+        await self._core.serve(lambda it: it.fleet.edit(wish.node, dict(wish.values), "ann"))
 
     async def cancel(self, wish: Wish) -> None:
         """Withdraw it; or ask the node to, where it is the node's own."""

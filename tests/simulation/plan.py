@@ -68,6 +68,9 @@ class Plan:
     runner_pause_s: float
     faults: tuple[Fault, ...]
     wishes: tuple[Wish, ...]
+    labels: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
+    is_tended: bool = False
+    """Whether the core has its rules and loops, and somebody looks after what waits."""
 
 
 def draw_plan(seed: int, actions: int = 20, rules: int = 0) -> Plan:
@@ -92,11 +95,11 @@ def _draw_rule(rng: random.Random, plan: Plan, number: int) -> list[Wish]:
         "every": f"{rng.choice((1, 2, 5, 13))}s",
         "overlap": rng.choice(("skip", "queue", "cancel_running", "allow")),
         "catch_up": {"mode": rng.choice(("skip", "latest", "all")), "max_count": 5},
-        "ends_at": _instant(round(until_s)),
+        "ends_at": instant(round(until_s)),
     }
     if rng.random() < 0.3:
         schedule["max_runs"] = rng.randint(1, 8)
-    document = _draw_document(rng, name, at_s)
+    document = draw_document(rng, name, at_s)
     for field_name in ("to_date", "start_deadline_s"):
         document.pop(field_name, None)
     document["kind"] = rng.choice(KINDS[:-1])
@@ -104,7 +107,7 @@ def _draw_rule(rng: random.Random, plan: Plan, number: int) -> list[Wish]:
         # A hundred may wait; they shall have had their turns before it must be quiet.
         document.pop("retry", None)
         document["payload"]["seconds"] = min(document["payload"]["seconds"], 2.0)
-    document |= {"schedule": schedule, "from_date": _instant(round(at_s))}
+    document |= {"schedule": schedule, "from_date": instant(round(at_s))}
     what = rng.choice(("dispatch", "submit_rule"))
     wishes = [Wish(at_s, what, node, name, {"document": document})]
     if rng.random() < 0.3:
@@ -164,7 +167,7 @@ def _draw_wishes(
     for number in range(actions):
         node, name = rng.choice(nodes), f"a{number:02}"
         at_s = rng.uniform(0.0, until_s * 0.8)
-        document = _draw_document(rng, name, at_s)
+        document = draw_document(rng, name, at_s)
         local = rng.random() < 0.25
         what = "submit" if local else "dispatch"
         wishes.append(Wish(at_s, what, node, name, {"document": document}))
@@ -195,11 +198,12 @@ def _draw_followers(
 def _draw_edit(rng: random.Random, at_s: float) -> dict[str, Any]:
     changes: dict[str, Any] = {"labels": {"edited": f"{at_s:.3f}"}}
     if rng.random() < 0.6:
-        changes["to_date"] = _instant(at_s + rng.uniform(0.5, 20.0))
+        changes["to_date"] = instant(at_s + rng.uniform(0.5, 20.0))
     return changes
 
 
-def _draw_document(rng: random.Random, name: str, at_s: float) -> dict[str, Any]:
+def draw_document(rng: random.Random, name: str, at_s: float) -> dict[str, Any]:
+    """What somebody dispatches."""
     codes = rng.choice(([0], [0], [0], [1], [1, 0], [75, 1, 0]))
     document: dict[str, Any] = {
         "id": name,
@@ -213,9 +217,9 @@ def _draw_document(rng: random.Random, name: str, at_s: float) -> dict[str, Any]
     }
     from_s = at_s + rng.choice((0.0, rng.uniform(-2, 2), rng.uniform(0, 40)))
     if rng.random() < 0.6:
-        document["from_date"] = _instant(from_s)
+        document["from_date"] = instant(from_s)
     if rng.random() < 0.35:
-        document["to_date"] = _instant(max(from_s, at_s) + rng.uniform(0.5, 25))
+        document["to_date"] = instant(max(from_s, at_s) + rng.uniform(0.5, 25))
     if rng.random() < 0.5:
         document["retry"] = {"max_attempts": rng.randint(1, 3), "delay_s": rng.uniform(0.2, 8)}
     if rng.random() < 0.3:
@@ -229,6 +233,7 @@ def _draw_document(rng: random.Random, name: str, at_s: float) -> dict[str, Any]
     return document
 
 
-def _instant(at_s: float) -> str:
+def instant(at_s: float) -> str:
+    """A virtual second as a date."""
     moment: datetime = START_AT + timedelta(seconds=round(at_s, 6))
     return format_instant(moment)

@@ -12,21 +12,30 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
+from sqlalchemy import update
 
+from agent.core.actions import placing
+from agent.core.approvals import deciding, judging
 from agent.core.nodes import events as core_events
+from agent.core.store.schema import approvals
 from agent.domain import reconcile, starting
+from agent.domain.approval import ApprovalDecision
 from agent.domain.ending import RunState
-from agent.node import occurrences, turn
+from agent.node import ledger, occurrences, turn
+from agent.node.catalogue import Kinds
+from agent.node.daemon import open_life
 from agent.node.engine import Engine
 from agent.node.ledger import Ledger
 from agent.node.ports import RunKey, RunStatus, StartRequest
 from agent.node.sync import apply as node_apply
 from agent.node.sync.apply import Applied
+from agent.node.sync.report import Report
 from tests.fakes.fake_runner import FakeRunner
 from tests.fakes.inline_node_store import InlineNodeStore
 from tests.simulation.checker.check import check
 from tests.simulation.evidence import Evidence
 from tests.simulation.node import SimNode
+from tests.simulation.people import draw_people
 from tests.simulation.plan import Fault, draw_plan
 from tests.simulation.world import Parts, simulate, simulate_plan
 
@@ -243,17 +252,98 @@ def expect_of_rules(text: str, parts: type[Parts] = Parts, first: int = 0) -> No
     pytest.fail(f"{text!r} was not found, only {found[:3] or 'nothing'}")
 
 
-class LetsKinMeet(Ledger):
-    """Forgets that two occurrences of one recurring action never run at once."""
-
-    def accept(self, *given: Any, **named: Any) -> Any:
-        return super().accept(*given, **(named | {"alone": False}))
-
-
-def test_two_occurrences_at_once() -> None:
-    expect_of_rules("ran together", with_node(ledger_of=LetsKinMeet), first=8)
+def test_two_occurrences_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A ledger that forgets that two occurrences of one recurring action never run at once."""
+    monkeypatch.setattr(ledger, "_never_beside_its_kin", lambda *_: False)
+    expect_of_rules("ran together", first=8)
 
 
 def test_an_instant_without_a_word(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(occurrences.Planner, "miss", lambda *_: None)
     expect_of_rules("is told 0 times")
+
+
+def expect_of_people(text: str, parts: type[Parts] = Parts, first: int = 0) -> None:
+    """The checker says so where people approve and freeze, within a few seeds."""
+    found: list[str] = []
+    for seed in range(first, first + SEEDS_TRIED_MAX):
+        evidence = simulate(seed, actions=4, people=8, parts=parts)
+        found = [str(violation) for violation in check(evidence)]
+        if any(text in one for one in found):
+            return
+    pytest.fail(f"{text!r} was not found, only {found[:3] or 'nothing'}")
+
+
+def test_a_core_that_delivers_what_waits_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(placing, "waits", lambda _: False)
+    expect_of_people("was sent to n1, and nobody had approved it")
+
+
+def test_a_start_that_nobody_approved_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Neither side looks: the core forgets to ask, and the node to refuse."""
+
+    def never(*_: Any, **__: Any) -> ApprovalDecision:
+        return ApprovalDecision(needed=False, record=None, why="", risk=None)
+
+    monkeypatch.setattr(judging, "decide_approval", never)
+    monkeypatch.setattr(Kinds, "approval_faults", lambda *_: ())
+    expect_of_people("was started, and nobody had approved it")
+
+
+def test_an_approval_without_its_record_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
+    def bare(connection: Any, occasion: Any, row: Any, definition: Any) -> None:
+        real(connection, occasion, row, replace(definition, approval=None))
+
+    real = placing.release
+    monkeypatch.setattr(deciding, "release", bare)
+    expect_of_people("without the record of its approval")
+
+
+def test_an_approval_of_what_was_rejected_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A core that leaves the question open, and takes a second answer to it."""
+
+    def reopen(connection: Any, occasion: Any, row: Any, *given: Any) -> None:
+        real(connection, occasion, row, *given)
+        again = update(approvals).where(approvals.c.row == row.row).values(state="pending")
+        connection.execute(again)
+
+    real = deciding._close
+    monkeypatch.setattr(deciding, "_close", reopen)
+    monkeypatch.setattr(deciding, "_is_open", lambda *_: True)
+    expect_of_people("was rejected and is approved")
+
+
+def test_an_expiry_that_never_comes_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(deciding, "_expire_one", lambda *_: None)
+    expect_of_people("never became quiet")
+
+
+def test_an_engine_that_ignores_a_freeze_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(starting, "find_brake", lambda *_: None)
+    expect_of_people("which is frozen")
+
+
+def test_a_freeze_that_a_restart_forgets_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A node that holds freezes in memory alone."""
+
+    def forgetful(connection: sqlite3.Connection, *given: Any) -> Any:
+        connection.execute("UPDATE brakes SET expires_at = created_at WHERE freeze IS NOT NULL")
+        return real(connection, *given)
+
+    real = open_life
+    monkeypatch.setattr("tests.simulation.node.open_life", forgetful)
+    expect_of_people("which is frozen")
+
+
+def test_a_node_that_tells_a_restored_core_nothing_is_found(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(Report, "again", lambda *_: None)
+    found: list[str] = []
+    for seed in range(20, 20 + SEEDS_TRIED_MAX):
+        restores = tuple(Fault(float(at), "core_restore", "", 2.0) for at in range(20, 90, 9))
+        plan = draw_people(replace(draw_plan(seed, 4), faults=restores), 8)
+        found = [str(violation) for violation in check(simulate_plan(plan))]
+        if any("the core shows" in one for one in found):
+            return
+    pytest.fail(f"it was not found, only {found[:3] or 'nothing'}")

@@ -11,7 +11,10 @@ import random
 import sqlite3
 from collections.abc import Callable, Mapping
 
+from agent.core.actions.terms import Terms
+from agent.core.approvals.judging import ApprovalTerms
 from agent.core.nodes.enrolment import create_token
+from agent.core.nodes.silence import Lease
 from agent.core.occasion import Occasion
 from tests.fakes.faulty_network import CALM, Link
 from tests.fakes.sim_core import SimCore, raw_connection
@@ -19,14 +22,19 @@ from tests.fakes.virtual_clock import VirtualClock
 from tests.fakes.virtual_loop import run_virtual
 from tests.simulation.evidence import Evidence, Sample, take_evidence, take_sample
 from tests.simulation.faults import Breaker
+from tests.simulation.house_rules import HouseRules
 from tests.simulation.node import SimNode
 from tests.simulation.observations import Observations
 from tests.simulation.operators import Operators
+from tests.simulation.people import QUESTION_TTL_S, draw_people
 from tests.simulation.plan import Plan, Wish, draw_plan
 
 SAMPLE_EVERY_S = 4.0
 QUIET_WITHIN_S = 900.0  # a refused session waits two minutes, a fallback poll ten, back-off one
 LOOK_EVERY_S = 5.0
+LEASE = Lease(silent_after_s=20.0, lost_after_s=45.0)  # short, so that a partition is a silence
+TERMS = Terms(rules=HouseRules(), approvals=ApprovalTerms(ttl_s=QUESTION_TTL_S))
+REPORTS_TRAVEL_S = 130.0  # what nodes say of themselves has been tried again by then
 MESSAGES_TRAVEL_S = 40.0  # the latest duplicate of the faulty phase has arrived by then
 
 
@@ -38,10 +46,11 @@ class Parts:
 
 
 def simulate(
-    seed: int, *, actions: int = 20, rules: int = 0, parts: type[Parts] = Parts
+    seed: int, *, actions: int = 20, rules: int = 0, people: int = 0, parts: type[Parts] = Parts
 ) -> Evidence:
     """Run one seed to its end; what can be known of it then."""
-    return simulate_plan(draw_plan(seed, actions, rules), parts)
+    plan = draw_plan(seed, actions, rules)
+    return simulate_plan(draw_people(plan, people) if people else plan, parts)
 
 
 def simulate_plan(plan: Plan, parts: type[Parts] = Parts) -> Evidence:
@@ -76,6 +85,7 @@ class World:
         self.core = parts.core(
             VirtualClock(loop), self._rng("core bits").getrandbits,
             self._pause("core", plan.store_pause_s), self.seen.note,
+            TERMS if plan.is_tended else None, LEASE if plan.is_tended else None,
         )  # fmt: skip
         self.nodes: Mapping[str, SimNode] = {}
         self._operators = Operators(self.core, self.nodes, self.seen, self._rng("operators"))
@@ -100,6 +110,7 @@ class World:
                 name, token, self.core, link, self.seen, self._rng(f"node {name}"),
                 pauses, clock,
             )  # fmt: skip
+            nodes[name].labels = plan.labels.get(name, {})
         self.nodes = nodes
         self._operators = Operators(self.core, nodes, self.seen, self._rng("operators"))
         self._breaker = Breaker(self.core, nodes, self.seen)
@@ -124,12 +135,17 @@ class World:
             node.link.weather = CALM
         await asyncio.gather(*self._asking)
         await asyncio.sleep(MESSAGES_TRAVEL_S)
+        if self._plan.is_tended:
+            await self._operators.thaw_all()
         until_s = self._loop.time() + QUIET_WITHIN_S
         while self._loop.time() < until_s:
             self._help_fenced()
+            if self._forgets_freezes():
+                await self._help_frozen()
             self._look()
             if self._is_quiet():
                 self.seen.note("quiet")
+                await asyncio.sleep(REPORTS_TRAVEL_S if self._plan.is_tended else 0.0)
                 return True
             await asyncio.sleep(LOOK_EVERY_S)
         self.seen.note("never_quiet")
@@ -142,6 +158,14 @@ class World:
                 node.watch("restarted_because_fenced")
                 node.crash()
                 node.boot()
+
+    def _forgets_freezes(self) -> bool:
+        """A core that was put back does not know what it froze since (docs/fleet.md)."""
+        return any(True for _ in self.seen.of("core_restored"))
+
+    async def _help_frozen(self) -> None:
+        for node in self.nodes.values():
+            await node.lift_by_hand()
 
     def connections(self) -> dict[str, sqlite3.Connection]:
         """The nodes' databases."""
@@ -174,4 +198,4 @@ class World:
         return lambda: rng.random() * longest_s
 
     def _watch(self, name: str) -> Callable[..., None]:
-        return lambda what, **values: self.seen.note(what, name, **values)
+        return lambda what, /, **values: self.seen.note(what, name, **values)

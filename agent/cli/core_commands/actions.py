@@ -3,23 +3,28 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import timedelta
 from typing import Any
 
 import click
 
-from agent.cli.api_client import ApiClient, segment
+from agent.cli.api_client import ApiClient, ApiRefused, segment
 from agent.cli.core_commands.context import CoreContext
-from agent.cli.output import Command, json_option, now
+from agent.cli.core_sentences import NEEDS_NODE, asked_for_by, explain_at_core
+from agent.cli.event_sentences import happened
+from agent.cli.exits import EXITS, REFUSED, Failure
+from agent.cli.output import Command, json_option, now, wants_json
 from agent.cli.output import show as show_document
 from agent.cli.rules import in_words, in_zone, rule_told, state_of, terms
 from agent.cli.tables import pairs, table, width_of_output
 from agent.cli.times import relative
+from agent.cli.values import instant
+from agent.domain.instants import format_instant, parse_span_s
 from agent.wire import strict_json
 
 PAGE = 500
-_EVENT_FRAME = frozenset(
-    {"id", "node", "seq", "type", "action_id", "at", "stored_at", "by", "execution", "definition"}
-)
+NO_SUCH = 404
 
 _node_option = click.option("--node", help="Which node, where several have this id.")
 _owner_option = click.option("--owner", type=click.Choice(["core", "node"]), help="Whose.")
@@ -30,13 +35,28 @@ _owner_option = click.option("--owner", type=click.Choice(["core", "node"]), hel
 @click.option("--status", help="Only this execution status, as STARTED.")
 @click.option("--phase", help="Only this phase, as RUNNING.")
 @click.option("--kind", help="Only this kind.")
-@click.option("--limit", type=click.IntRange(1, 1_000_000), default=50, show_default=True)
+@click.option("--correlation-id", help="Only those that belong together.")
+@click.option("--recurring", "recurring_id", metavar="ID", help="Only occurrences of this one.")
+@click.option("--retry-of", metavar="ID", help="Only those that repeat this one.")
+@click.option("--service", help="Only those about this service.")
+@click.option(
+    "--approval", type=click.Choice(["pending", "approved", "rejected", "expired"]),
+    help="Only those whose approval stands so.",
+)  # fmt: skip
+@click.option("--since", metavar="WHEN", help="Made then or later: a date, or 1h for an hour ago.")
+@click.option("--until", metavar="WHEN", help="Made before then; the same.")
+@click.option(
+    "--limit", type=click.IntRange(1, 1_000_000), default=50, show_default=True,
+    help="At most so many.",
+)  # fmt: skip
 @json_option
 @click.pass_context
 def actions(context: click.Context, /, limit: int, as_json: bool, **wanted: Any) -> None:
     """The newest actions."""
     core: CoreContext = context.obj
     client = core.client()
+    for word in ("since", "until"):
+        wanted[word] = _ago(wanted[word], f"--{word}")
     for word in ("status", "phase"):
         wanted[word] = wanted[word].upper() if wanted[word] else None
     listed: list[dict[str, Any]] = []
@@ -52,6 +72,16 @@ def actions(context: click.Context, /, limit: int, as_json: bool, **wanted: Any)
     if after is not None:
         readable += f"\n(the newest {limit}; more with --limit)"
     show_document(context, {"actions": listed, "next": after}, readable)
+
+
+def _ago(text: str | None, option: str) -> str | None:
+    """A date as everywhere, or how long ago."""
+    if text is None:
+        return None
+    try:
+        return format_instant(now() - timedelta(seconds=parse_span_s(text)))
+    except ValueError:
+        return instant(text, option, now())
 
 
 def _actions_table(listed: list[dict[str, Any]]) -> str:
@@ -82,11 +112,49 @@ def show(
 ) -> None:
     """Everything about one action."""
     core: CoreContext = context.obj
-    found = core.client().get(f"/v1/actions/{segment(action_id)}", node=node, owner=owner)
-    show_document(context, found, _readable(found))
+    client = core.client()
+    with _recurring_hint(client, action_id, "show"):
+        found = client.get(f"/v1/actions/{segment(action_id)}", node=node, owner=owner)
+    if wants_json(context):
+        show_document(context, found, "")
+        return
+    show_document(context, found, _readable(found, _told(client, found)))
 
 
-def _readable(one: dict[str, Any]) -> str:
+@contextmanager
+def _recurring_hint(client: ApiClient, name: str, command: str) -> Iterator[None]:
+    """The core knows by this id a recurring action, which is none of its occurrences or parts."""
+    try:
+        yield
+    except ApiRefused as error:
+        if error.status != NO_SUCH and error.code != "ambiguous":
+            raise
+        try:
+            client.get(f"/v1/recurring/{segment(name)}", limit=1)
+        except ApiRefused:
+            raise error from None
+        hint = f"{name} is a recurring action: corectl recurring {command} {name}"
+        code = EXITS.get(error.status, REFUSED)
+        raise Failure(code, error.code, str(error), hint=hint) from None
+
+
+def _told(client: ApiClient, one: dict[str, Any]) -> list[tuple[str, Any]]:
+    """What happened and why: besides the action it takes its history, and at times its node."""
+    if one.get("schedule") is not None:
+        return []
+    path = f"/v1/actions/{segment(one['id'])}/history"
+    whose = {"node": one["node"], "owner": one.get("owner")}
+    events = client.get(path, limit=PAGE, **whose)["events"]
+    node = None
+    if one["phase"] in NEEDS_NODE:
+        node = client.get(f"/v1/agents/{segment(one['node'])}")
+    return [
+        ("why", explain_at_core(one, events, node, now())),
+        ("asked by", asked_for_by(events)),
+    ]
+
+
+def _readable(one: dict[str, Any], told: list[tuple[str, Any]]) -> str:
     requested = one["requested"]
     output = one["output"] or {}
     return pairs(
@@ -95,6 +163,7 @@ def _readable(one: dict[str, Any]) -> str:
             ("node", one["node"]),
             ("kind", one["kind"]),
             ("phase", one["phase"]),
+            *told,
             ("status", one["execution_status"]),
             ("reason", one["reason"]),
             ("attempt", one["attempt"] or None),
@@ -112,11 +181,30 @@ def _readable(one: dict[str, Any]) -> str:
             ("ended", one["ended_at"]),
             ("delivered", {True: "yes", False: "not yet", None: None}[one["delivered"]]),
             ("correlation", one.get("correlation_id")),
+            ("service", one.get("service")),
+            ("risk", one.get("risk_level")),
+            ("proposed by", one.get("proposed_by")),
+            ("confidence", one.get("confidence")),
+            ("approval", _approval(one)),
+            ("rollback", _compact(one.get("rollback_reference"))),
             ("payload", _compact(one.get("payload"))),
             ("metadata", _compact(one.get("metadata"))),
             ("output", output.get("tail") if isinstance(output.get("tail"), str) else None),
         ]
     )  # fmt: skip
+
+
+def _approval(one: dict[str, Any]) -> str | None:
+    """How the approval stands, by whom and why."""
+    given = one.get("approval")
+    if given is None:
+        return None
+    if given["state"] == "pending" and one["phase"] != "PENDING_APPROVAL":
+        return "was never decided"
+    if given["state"] == "pending":
+        return f"pending, until {given.get('expires_at')} (corectl approvals)"
+    why = f": {given['reason']}" if given.get("reason") else ""
+    return f"{given['state']} by {given.get('by')} at {given.get('at')}{why}"
 
 
 def _recurring(one: dict[str, Any]) -> Iterator[tuple[str, Any]]:
@@ -152,7 +240,9 @@ def history(
 ) -> None:
     """What happened to one action, in order."""
     core: CoreContext = context.obj
-    found = _whole_history(core.client(), action_id, node, owner)
+    client = core.client()
+    with _recurring_hint(client, action_id, "history"):
+        found = _whole_history(client, action_id, node, owner)
     rows = [[one["at"], one["by"], one["type"], _story(one)] for one in found["events"]]
     readable = table(["AT", "BY", "EVENT", "WHAT"], rows, width_of_output(), flow={"WHAT"})
     show_document(context, found, readable)
@@ -171,18 +261,17 @@ def _whole_history(
 
 
 def _story(event: dict[str, Any]) -> str:
-    if event["type"] == "transition":
-        return f"{event.get('from')} → {event.get('to')} ({event.get('reason')})"
     rule = event.get("recurring")
     if isinstance(rule, dict):
         definition = event.get("definition") or {}
-        return rule_told(rule, definition.get("revision"), definition.get("schedule"))
-    rest = {k: v for k, v in event.items() if k not in _EVENT_FRAME and v is not None}
-    return " ".join(f"{key}={value}" for key, value in rest.items())
+        revision = definition.get("revision") or event.get("revision")
+        return rule_told(rule, revision, definition.get("schedule"))
+    return happened(event)
 
 
 @click.command("cancel", cls=Command)
-@click.argument("action_id", metavar="ID")
+@click.argument("action_id", metavar="ID", required=False)
+@click.option("--correlation-id", help="Everything open that belongs together, instead of one ID.")
 @click.option("--reason", help="Why; kept in the history.")
 @_node_option
 @_owner_option
@@ -190,17 +279,37 @@ def _story(event: dict[str, Any]) -> str:
 @click.pass_context
 def cancel(
     context: click.Context,
-    action_id: str,
+    action_id: str | None,
+    correlation_id: str | None,
     reason: str | None,
     node: str | None,
     owner: str | None,
     as_json: bool,
 ) -> None:
-    """Withdraw an action; a running one is stopped."""
+    """Withdraw an action, or all of a correlation id; a running one is stopped."""
     core: CoreContext = context.obj
+    if (action_id is None) == (correlation_id is None):
+        raise click.UsageError("give an ID or --correlation-id, one of them")
     body = {"if_started": "stop"} | ({"reason": reason} if reason else {})
-    found = core.client().post(
-        f"/v1/actions/{segment(action_id)}/cancel", body, node=node, owner=owner
-    )
-    asked = "asked the node" if found["requested"] else "nothing is left to ask"
+    if action_id is None:
+        told = core.client().post("/v1/actions/cancel", body, correlation_id=correlation_id)
+        show_document(context, told, _called_off(told))
+        return
+    client = core.client()
+    with _recurring_hint(client, action_id, "delete"):
+        found = client.post(
+            f"/v1/actions/{segment(action_id)}/cancel", body, node=node, owner=owner
+        )
+    asked = "asked the node" if found["requested"] else "no node had taken it"
     show_document(context, found, f"{found['id']} {found['phase']} ({asked})")
+
+
+def _called_off(told: dict[str, Any]) -> str:
+    if not told["actions"]:
+        return "nothing is open: all of them have ended"
+    rows = [
+        [one["action_id"], one["node"], one["phase"], one.get("message") or one["outcome"]]
+        for one in told["actions"]
+    ]
+    more = "\n(there are more: say it again)" if told["more"] else ""
+    return table(["ID", "NODE", "PHASE", "WHAT"], rows, width_of_output(), flow={"WHAT"}) + more

@@ -45,6 +45,8 @@ class CoreContext:
             raise Failure(
                 USAGE, "no_token", f"the token file {self.token_file}: {why}", hint=hint
             ) from None
+        if not token:
+            raise Failure(USAGE, "no_token", f"the token file {self.token_file} is empty")
         if not token.isprintable() or " " in token:
             raise Failure(
                 USAGE, "no_token", f"the token file {self.token_file} does not hold one token"

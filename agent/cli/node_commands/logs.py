@@ -10,7 +10,7 @@ import sys
 import threading
 import time
 from collections.abc import Iterator
-from typing import IO
+from typing import IO, Any
 
 import click
 
@@ -105,7 +105,11 @@ class Reader:
         An answer holds bytes without a gap of one attempt; where a gap or a new attempt follows,
         it ends, and the next one says at which offset it goes on.
         """
-        query = {"stream": self._stream, "offset": self._offset, "follow": self._follow}
+        query: dict[str, Any] = {
+            "stream": self._stream,
+            "offset": self._offset,
+            "follow": self._follow,
+        }
         with api.stream(f"{self._action}/output", idle_s_max=IDLE_S_MAX, **query) as answer:
             self._away_since = None
             attempt = answer.headers.get("X-Output-Attempt")

@@ -10,7 +10,7 @@ import click
 
 from agent.cli import completing
 from agent.cli.api_client import segment
-from agent.cli.defining import compose, definition_options
+from agent.cli.defining import changed_schedule, compose, definition_options
 from agent.cli.door import Node
 from agent.cli.node_commands.command import node_command
 from agent.cli.rules import describe, in_words, in_zone, kind_of, next_of, state_of
@@ -24,7 +24,7 @@ RULE = "/v1/recurring"
 _OF_THE_NODE = frozenset(
     {"state", "paused", "next_at", "next_nominal_at", "last_nominal_at", "run_count", "ended_at"}
     | {"ended_reason", "zone", "offset_s", "latest", "requester", "revision", "anchor_at"}
-    | {"accepted_at", "daemon"}
+    | {"accepted_at", "daemon", "paused_by", "since_at", "parked"}
 )
 """Members of a rule's view that are the node's; the rest is its definition."""
 
@@ -154,25 +154,10 @@ def edit(node: Node, rule_id: str, **given: Any) -> None:
         raise click.UsageError("nothing to change: give the options that are to be different")
     before = node.ask(lambda api: api.get(_path(rule_id)))
     document = {key: value for key, value in before.items() if key not in _OF_THE_NODE}
-    schedule = _changed(document.get("schedule"), changes.pop("schedule", None))
+    schedule = changed_schedule(document.get("schedule"), changes.pop("schedule", None))
     document |= {**changes, "schedule": schedule, "revision": before["revision"] + 1}
     rule = node.ask(lambda api: api.call("PUT", _path(rule_id), body=document))
     _tell(node, rule, f"{rule_id} is changed; next {_next(rule)}")
-
-
-def _changed(before: Any, changes: Any) -> Any:
-    """The schedule with the changes in it; a new word for *when* takes the old one's place."""
-    if changes is None:
-        return before
-    if isinstance(changes, str) or not isinstance(before, dict):
-        return changes
-    whens = {"cron", "every", "at", "date", "after"}
-    kept = {
-        key: value for key, value in before.items() if not (key in whens and whens & set(changes))
-    }
-    if isinstance(kept.get("catch_up"), dict) and isinstance(changes.get("catch_up"), dict):
-        changes = {**changes, "catch_up": {**kept["catch_up"], **changes["catch_up"]}}
-    return {**kept, **changes}
 
 
 @command.command("pause")

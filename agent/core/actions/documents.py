@@ -86,7 +86,7 @@ def event_document(row: AnyRow) -> dict[str, Any]:
     return {
         **_decode(row.body),
         "id": row.id,
-        "node": row.agent_id,
+        "node": row.agent_id or None,
         "seq": row.seq,
         "type": row.type,
         "action_id": row.action_id,

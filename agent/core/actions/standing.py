@@ -1,7 +1,7 @@
 """How a recurring action stands on its node: what the newest report of it says, and its phase.
 
-It has no execution status of its own, so the row of `actions` never tells that it is over; its
-reports are kept as the events they are. The phase is judged here, where it is shown: a filter by
+It has no execution status of its own; what its node says of it, by itself and with each occurrence,
+is kept in `actions.standing` as it came. The phase is judged here, where it is shown: a filter by
 phase in the database still finds an ended one under SCHEDULED, and the list leaves it out.
 """
 
@@ -26,8 +26,12 @@ _CANCELS = frozenset({Ended.WITHDRAWN.value, Ended.CANCELLED_ON_NODE.value})
 
 def standing_of(connection: Connection, row: AnyRow) -> dict[str, Any] | None:
     """The node's half of a recurring action as it was reported last; None of anything else."""
+    if row.standing:
+        found: dict[str, Any] = _decode(row.standing)
+        return found
     if not row.definition or _decode(row.definition).get("schedule") is None:
         return None
+    # Told before the column was there: as long as the event is kept.
     query = (
         select(events.c.body)
         .where(
@@ -45,7 +49,8 @@ def standing_of(connection: Connection, row: AnyRow) -> dict[str, Any] | None:
 
 def phase_standing(phase: Phase, standing: Mapping[str, Any] | None) -> Phase:
     """The phase of a recurring action: SCHEDULED only as long as something may still come of it."""
-    if phase is not Phase.SCHEDULED or standing is None or standing.get("state") != "ended":
+    may_come = phase in (Phase.SCHEDULED, Phase.NODE_SILENT)
+    if not may_come or standing is None or standing.get("state") != "ended":
         return phase
     reason = standing.get("ended_reason")
     if reason in _CANCELS:

@@ -49,6 +49,7 @@ class NodeRoutes:
     async def enroll(self, request: Request) -> Response:
         """Token in, credential out."""
         _require_version(request)
+        Query(request).finish()
         message = await read_message(request, Enroll, ENROLL_BYTES_MAX)
         try:
             enrolled = await self._protocol.enroll(message)
@@ -82,6 +83,7 @@ class NodeRoutes:
     async def push_events(self, request: Request) -> Response:
         """Events in, how far they are durable out."""
         agent_id, instance = await self._caller(request)
+        Query(request).finish()
         push = await read_message(request, EventsPush)
         try:
             ack = await self._protocol.push_events(agent_id, instance, push)
@@ -95,12 +97,14 @@ class NodeRoutes:
     async def put_node(self, request: Request) -> Response:
         """What the node is."""
         agent_id, instance = await self._caller(request)
+        Query(request).finish()
         await self._protocol.put_node(agent_id, instance, await read_message(request, NodeReport))
         return answer({}, headers=self._headers())
 
     async def put_state(self, request: Request) -> Response:
         """A part of everything the node has."""
         agent_id, instance = await self._caller(request)
+        Query(request).finish()
         push = await read_message(request, StatePush)
         accepted = await self._protocol.put_state(agent_id, instance, push)
         return answer(accepted, headers=self._headers())

@@ -13,11 +13,15 @@ from sqlalchemy import bindparam, delete, insert, select, update
 from sqlalchemy.engine import Connection
 
 from agent.core import journal
+from agent.core.nodes.silence import note_alive
 from agent.core.occasion import Occasion
+from agent.core.store.horizon import execute_marking, marking
+from agent.core.store.notices import announce
 from agent.core.store.port import AnyRow
 from agent.core.store.schema import agents, superseded
+from agent.core.wakeups import agent_topic
 from agent.domain.errors import NotFound, Refused, shown
-from agent.wire.messages import ERROR_FENCED, INSTANCE_HEADER
+from agent.wire.messages import ERROR_FENCED, ERROR_UNAUTHORIZED, INSTANCE_HEADER
 
 INSTANCE = "instance"
 EPOCH = "epoch"
@@ -25,6 +29,20 @@ SUPERSEDED_MAX = 64
 INSTANCE_CHARS_MAX = 64
 
 _AGENT = select(agents).where(agents.c.id == bindparam("agent"))
+_AGENT_LOCKED = _AGENT.with_for_update()
+# Without its report, which may be large, for what happens all the time.
+SPEAKER_COLUMNS = tuple(column for column in agents.c if column.name != "report")
+_SPEAKER = select(*SPEAKER_COLUMNS).where(agents.c.id == bindparam("agent"))
+_SPEAKER_LOCKED = marking(_SPEAKER).with_for_update()
+_TAKE_OVER = (
+    update(agents)
+    .where(agents.c.id == bindparam("b_agent"))
+    .values(
+        instance=bindparam("b_instance"), instance_at=bindparam("b_now"),
+        last_seen_at=bindparam("b_now"),
+    )
+    .returning(*SPEAKER_COLUMNS)
+)  # fmt: skip
 _WAS_SUPERSEDED = select(superseded.c.at).where(
     superseded.c.agent_id == bindparam("agent"),
     superseded.c.what == bindparam("what"),
@@ -43,9 +61,26 @@ class Fenced(Refused):
         )
 
 
+def note_fenced(connection: Connection, occasion: Occasion, agent_id: str, instance: str) -> None:
+    """A superseded instance still speaks: two machines share one identity. Both are named."""
+    agent = locked_agent_row(connection, agent_id)
+    values = {"fenced_count": agents.c.fenced_count + 1, "fenced_at": occasion.now}
+    connection.execute(update(agents).where(agents.c.id == agent_id).values(**values))
+    body = {"fenced": instance[:INSTANCE_CHARS_MAX], "instance": agent.instance}
+    journal.append(connection, occasion, agent_id, journal.NODE_FENCED, body=body)
+
+
 def agent_row(connection: Connection, agent_id: str) -> AnyRow:
     """The agent. Raises `NotFound`."""
-    row = connection.execute(_AGENT, {"agent": agent_id}).first()
+    return _found(connection.execute(_AGENT, {"agent": agent_id}).first(), agent_id)
+
+
+def locked_agent_row(connection: Connection, agent_id: str) -> AnyRow:
+    """`lock_agent` and `agent_row` in one statement: nobody else changes it until the commit."""
+    return _found(connection.execute(_AGENT_LOCKED, {"agent": agent_id}).first(), agent_id)
+
+
+def _found(row: AnyRow | None, agent_id: str) -> AnyRow:
     if row is None:
         raise NotFound(f"there is no node {shown(agent_id)}; corectl agents lists them")
     return row
@@ -53,6 +88,12 @@ def agent_row(connection: Connection, agent_id: str) -> AnyRow:
 
 def may_speak(connection: Connection, agent: AnyRow, instance: str) -> bool:
     """Whether the instance is the current one; False if it is new. Raises `Fenced`, `Refused`."""
+    if agent.decommissioned_at is not None:  # its credential is revoked; some may not know it yet
+        raise Refused(
+            ERROR_UNAUTHORIZED,
+            f"the node {agent.id!r} was taken out of service; to enroll it again make a token for "
+            f"it: corectl enroll-token --node {agent.id}",
+        )
     if not 1 <= len(instance) <= INSTANCE_CHARS_MAX:
         raise Refused(
             "bad_request",
@@ -69,23 +110,36 @@ def may_speak(connection: Connection, agent: AnyRow, instance: str) -> bool:
 def admit(
     connection: Connection, occasion: Occasion, agent_id: str, instance: str
 ) -> tuple[AnyRow, bool]:
-    """The agent, with `instance` as the one that speaks, and whether it has just taken over.
+    """The agent without its report, with `instance` as the one that speaks, and whether it has
+    just taken over.
 
-    Inside a write. Raises `Fenced`.
+    Inside a write, whose first lock this is. Raises `Fenced`.
     """
-    agent = agent_row(connection, agent_id)
+    agent = _locked_speaker(connection, agent_id)
     if may_speak(connection, agent, instance):
+        note_alive(connection, occasion, agent)
         return agent, False
+    note_alive(connection, occasion, agent)
     if agent.instance is not None:
         supersede(connection, occasion, agent_id, INSTANCE, agent.instance)
-    connection.execute(
-        update(agents)
-        .where(agents.c.id == agent_id)
-        .values(instance=instance, instance_at=occasion.now, last_seen_at=occasion.now)
-    )
+    now = {"b_agent": agent_id, "b_instance": instance, "b_now": occasion.now}
+    current = connection.execute(_TAKE_OVER, now).one()
     body: dict[str, Any] = {"instance": instance, "previous": agent.instance}
     journal.append(connection, occasion, agent_id, journal.INSTANCE_CHANGED, body=body)
-    return agent_row(connection, agent_id), True
+    announce(connection, [agent_topic(agent_id)])  # an open poll of the one before ends with that
+    return current, True
+
+
+def speaker_row(connection: Connection, agent_id: str) -> AnyRow:
+    """`agent_row` without the report."""
+    return _found(connection.execute(_SPEAKER, {"agent": agent_id}).first(), agent_id)
+
+
+def _locked_speaker(connection: Connection, agent_id: str) -> AnyRow:
+    if connection.dialect.name == "sqlite":
+        return speaker_row(connection, agent_id)
+    found = execute_marking(connection, _SPEAKER_LOCKED, {"agent": agent_id})
+    return _found(found.first(), agent_id)
 
 
 def was_superseded(connection: Connection, agent_id: str, what: str, value: str) -> bool:

@@ -9,14 +9,20 @@ from __future__ import annotations
 
 from datetime import datetime, timedelta
 
-from sqlalchemy import delete, insert, select, update
+from sqlalchemy import bindparam, delete, insert, select, update
 from sqlalchemy.engine import Connection
 
-from agent.core import journal
+from agent.core import journal, timers
+from agent.core.nodes.decommission import bring_back
+from agent.core.nodes.stream import ask_for_state
 from agent.core.occasion import Occasion
+from agent.core.store.locks import lock_agent, serialize
+from agent.core.store.notices import announce
 from agent.core.store.port import AnyRow
 from agent.core.store.schema import agents, credentials, enrollment_tokens
+from agent.core.timers import TimerKind
 from agent.core.tokens import digest_of, matches
+from agent.core.wakeups import credential_topic
 from agent.domain.errors import Refused, shown
 from agent.domain.ids import is_id
 from agent.wire.messages import Enroll, Enrolled
@@ -25,7 +31,7 @@ TTL_S_DEFAULT = 3600.0
 TTL_S_MAX = 30 * 86400.0
 NONCE_CHARS_MAX = 128
 UNUSED_MAX = 8  # credentials of one token that nobody has used yet: one per lost answer
-_RESERVED = frozenset({"enroll"})  # a path of the API
+_RESERVED = frozenset({"enroll", "freeze", "freezes", "thaw", "nudge"})  # paths of the API
 
 
 class EnrolmentRefused(Refused):
@@ -61,8 +67,13 @@ def enroll(connection: Connection, occasion: Occasion, message: Enroll) -> Enrol
     """A credential for the token. Raises `EnrolmentRefused`, `Refused`; then nothing changed."""
     if not 1 <= len(message.nonce) <= NONCE_CHARS_MAX:
         raise Refused("bad_request", f"nonce must have 1 to {NONCE_CHARS_MAX} characters")
+    serialize(connection, f"token:{digest_of(message.token)}")
+    agent_id = _asked_name(occasion, _usable_token(connection, occasion, message), message)
+    serialize(connection, f"node:{agent_id}")
+    lock_agent(connection, agent_id)
+    # Again: only now is nobody else about to use the token, take the name or end the node.
     token = _usable_token(connection, occasion, message)
-    agent_id = _agreed_name(connection, occasion, token, message)
+    _require_free(connection, token, agent_id)
     if token.used_at is None:
         _bring_in(connection, occasion, agent_id, message)
     # What was issued before stays good until one of them is used: which answer got lost, this one
@@ -116,7 +127,7 @@ def _token_row(connection: Connection, digest: str) -> AnyRow | None:
     return connection.execute(found).first()
 
 
-def _agreed_name(connection: Connection, occasion: Occasion, token: AnyRow, message: Enroll) -> str:
+def _asked_name(occasion: Occasion, token: AnyRow, message: Enroll) -> str:
     """Which node this is: the token's word, else the node's own, else a new one."""
     bound = token.agent_id or token.used_for
     if bound is not None:
@@ -128,6 +139,13 @@ def _agreed_name(connection: Connection, occasion: Occasion, token: AnyRow, mess
         return str(bound)
     agent_id = message.agent_id or occasion.new_id()
     _require_node_name(agent_id)
+    return agent_id
+
+
+def _require_free(connection: Connection, token: AnyRow, agent_id: str) -> None:
+    """An unbound token takes no name that is in use."""
+    if token.agent_id is not None or token.used_for is not None:
+        return
     known = connection.execute(select(agents.c.id).where(agents.c.id == agent_id)).first()
     if known is not None:
         raise Refused(
@@ -135,7 +153,6 @@ def _agreed_name(connection: Connection, occasion: Occasion, token: AnyRow, mess
             f"there is a node {agent_id!r} already; to enroll it anew make a token for it: "
             f"corectl enroll-token --node {agent_id}",
         )
-    return agent_id
 
 
 def _require_node_name(agent_id: str) -> None:
@@ -148,7 +165,7 @@ def _require_node_name(agent_id: str) -> None:
 
 
 def _bring_in(connection: Connection, occasion: Occasion, agent_id: str, message: Enroll) -> None:
-    known = connection.execute(select(agents.c.id).where(agents.c.id == agent_id)).first()
+    known = connection.execute(select(agents).where(agents.c.id == agent_id)).first()
     if known is None:
         row = {
             "id": agent_id,
@@ -157,8 +174,24 @@ def _bring_in(connection: Connection, occasion: Occasion, agent_id: str, message
             "acked_mark": occasion.new_mark(),
         }
         connection.execute(insert(agents), [row])
+        timers.arm(connection, TimerKind.NODE_SILENT, agent_id, occasion.now)
+    else:
+        bring_back(connection, occasion, known)
     body = {"version": message.version[:64], "again": known is not None}
     journal.append(connection, occasion, agent_id, journal.ENROLLED, body=body)
+    if known is not None:  # with whatever database: what it still has, only its state tells
+        ask_for_state(connection, occasion, agent_id, by="core", reason="enrolled anew")
+
+
+_USE = (
+    update(credentials)
+    .where(credentials.c.digest == bindparam("b_digest"))
+    .values(used_at=bindparam("b_now"))
+    .returning(credentials.c.digest)
+)
+_REVOKE_OTHERS = delete(credentials).where(
+    credentials.c.agent_id == bindparam("b_agent"), credentials.c.digest != bindparam("b_digest")
+)
 
 
 def first_use(connection: Connection, occasion: Occasion, digest: str, agent_id: str) -> bool:
@@ -166,17 +199,10 @@ def first_use(connection: Connection, occasion: Occasion, digest: str, agent_id:
 
     False, and nothing changed, if the first use of another one has revoked it meanwhile.
     """
-    used = connection.execute(
-        update(credentials)
-        .where(credentials.c.digest == digest)
-        .values(used_at=occasion.now)
-        .returning(credentials.c.digest)
-    )
+    lock_agent(connection, agent_id)
+    used = connection.execute(_USE, {"b_digest": digest, "b_now": occasion.now})
     if used.first() is None:
         return False
-    connection.execute(
-        delete(credentials).where(
-            credentials.c.agent_id == agent_id, credentials.c.digest != digest
-        )
-    )
+    connection.execute(_REVOKE_OTHERS, {"b_agent": agent_id, "b_digest": digest})
+    announce(connection, [credential_topic(agent_id)])  # the others are revoked by that
     return True

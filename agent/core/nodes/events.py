@@ -6,11 +6,12 @@ whatever epoch it comes; another mark at a known place is another history.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass, field
+from itertools import chain
 from typing import Any
 
-from sqlalchemy import bindparam, insert, select, update
+from sqlalchemy import bindparam, select, update
 from sqlalchemy.engine import Connection
 from sqlalchemy.exc import IntegrityError
 
@@ -172,7 +173,7 @@ def _known_marks(connection: Connection, agent: AnyRow, batch: Sequence[Incoming
 def _store(
     connection: Connection, occasion: Occasion, agent: AnyRow, epoch: str, fresh: list[Incoming]
 ) -> set[str]:
-    records = Records(connection, agent.id, (e.action_id for e in fresh if e.action_id))
+    records = Records(connection, agent.id, chain.from_iterable(map(_concerned, fresh)))
     rows: list[dict[str, Any]] = []
     for event in fresh:
         rows.append(
@@ -196,7 +197,7 @@ def _store(
                 )
             )
     try:
-        connection.execute(insert(events), rows)
+        journal.store(connection, rows)
     except IntegrityError:  # the one that was not looked for: of an event that lies far behind
         raise _mark_used_twice("one of this push and one that is stored") from None
     return records.save() | {event.action_id for event in fresh if event.action_id}
@@ -217,15 +218,19 @@ def _apply(
         case messages.LOCAL_DEFINITION:
             definition = event.values["definition"]
             record = records.owned(event.action_id, definition.owner)
+            _stands(records, event, occasion)
             if definition.owner is Owner.CORE and definition.schedule is not None:
-                return None  # how a recurring action of the core's stands: kept as the event it is
+                return None  # the definition of a recurring action of the core's is the core's
             record = record or records.add(event.action_id, definition.owner, occasion.now)
             was_lost = _local_definition(record, agent, event, occasion)
+            if "recurring" in event.values:
+                record.stand(event.values["recurring"], event.at or occasion.now)
         case messages.DEFINITION_APPLIED:
             record = records.owned(event.action_id, Owner.CORE)
             if record is not None:
                 was_lost = _clear_lost(record, agent, event.seq)
                 record.applied(event.values["revision"])
+                _stands(records, event, occasion)
         case messages.DEFINITION_REFUSED:
             record = records.owned(event.action_id, Owner.CORE)
             if record is not None:
@@ -233,6 +238,31 @@ def _apply(
                     event.values.get("revision", record.revision), event.values.get("faults", [])
                 )
     return record if was_lost else None
+
+
+def _concerned(event: Incoming) -> Iterator[str]:
+    """The ids of the rows that an event may change: of an occurrence also its recurring action."""
+    if event.action_id is not None:
+        yield event.action_id
+    if "rule" in event.values:
+        yield event.values["definition"].recurring_id or event.action_id or ""
+
+
+def _stands(records: Records, event: Incoming, occasion: Occasion) -> None:
+    """How a recurring action stands with its node; an occurrence tells it of the one it is of."""
+    told, definition = event.values.get("recurring"), event.values.get("definition")
+    rule_id, owner = event.action_id, Owner.CORE
+    if definition is not None:
+        owner = definition.owner
+        if "rule" in event.values and definition.recurring_id is not None:
+            rule_id, told = definition.recurring_id, event.values["rule"]
+        elif owner is Owner.NODE:
+            return  # its row takes the whole event
+    record = records.owned(rule_id, owner) if rule_id is not None else None
+    if told is None or record is None or event.seq < record.status_seq:
+        return
+    record.status_seq = event.seq
+    record.stand(told, event.at or occasion.now)
 
 
 def _transition(record: ActionRecord, agent: AnyRow, event: Incoming, occasion: Occasion) -> bool:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Any
 
 from agent.domain.definition import RiskLevel
@@ -30,6 +31,8 @@ class NodeFacts:
     is_silent: bool = False
     features: frozenset[str] = frozenset()
     kinds: Mapping[str, KindFacts] | None = None
+    reported_at: datetime | None = None
+    """Of the report that this is from: another one may say something else."""
 
     def for_rules(self) -> dict[str, Any]:
         """`node` as rules see it."""

@@ -13,6 +13,7 @@ from typing import Any
 
 from agent.domain.definition import Definition, Owner
 from agent.domain.errors import Fault, InvalidDocument, shown
+from agent.domain.ids import is_id
 from agent.domain.lifecycle import ExecutionStatus
 from agent.wire import fields as f
 from agent.wire import strict_json
@@ -96,11 +97,13 @@ _BODIES: Mapping[str, Mapping[str, Field]] = {
         "definition": Field(_definition, required=True),
         "execution": Field(_execution, required=True),
         "recurring": Field(f.json_object(_EVIDENCE_BYTES_MAX)),
+        "rule": Field(f.json_object(_EVIDENCE_BYTES_MAX)),
     },
     DEFINITION_APPLIED: {
         "action_id": Field(f.action_id, required=True),
         "revision": Field(f.integer(1, REVISION_MAX), required=True),
         "verdict": Field(_verdict, required=True),
+        "recurring": Field(f.json_object(_EVIDENCE_BYTES_MAX)),
     },
     DEFINITION_REFUSED: {
         "action_id": Field(f.text(256)),  # it may be what was wrong with the definition
@@ -118,6 +121,7 @@ _ITEM: Mapping[str, Field] = {
     "revision": Field(f.integer(1, REVISION_MAX), required=True),
     "owner": Field(f.choice(Owner), required=True),
     "execution": Field(_execution, required=True),
+    "recurring": Field(f.json_object(_EVIDENCE_BYTES_MAX)),
 }
 
 
@@ -162,7 +166,7 @@ def _place(raw: Any) -> tuple[int, str]:
     seq, mark = raw.get("seq"), raw.get("mark")
     if isinstance(seq, bool) or not isinstance(seq, int) or not 1 <= seq <= SEQ_MAX:
         raise Unplaceable(f"seq must be a whole number from 1, not {shown(seq)}")
-    if not isinstance(mark, str) or not 1 <= len(mark) <= MARK_CHARS_MAX:
+    if not isinstance(mark, str) or not 1 <= len(mark) <= MARK_CHARS_MAX or "\0" in mark:
         raise Unplaceable(f"mark must be a short text, not {shown(mark)} (seq {seq})")
     return seq, mark
 
@@ -187,7 +191,7 @@ def _unreadable(
         mark=mark,
         type=UNREADABLE,
         at=at,
-        action_id=action_id if isinstance(action_id, str) and len(action_id) <= 128 else None,
+        action_id=action_id if isinstance(action_id, str) and is_id(action_id) else None,
         values={},
         body=strict_json.encode_text(
             {
@@ -207,6 +211,7 @@ class StateItem:
     owner: Owner
     definition: Definition | None
     execution: Execution
+    recurring: Mapping[str, Any] | None = None
 
 
 def read_state_item(raw: Any) -> StateItem:

@@ -14,16 +14,17 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
+from functools import cache
 from typing import Any
 
 import msgspec
-from sqlalchemy import and_, or_, select
+from sqlalchemy import and_, bindparam, exists, not_, or_, select
 from sqlalchemy.engine import Connection
 
 from agent.core.nodes.cursor import Cursor, List, Resume
 from agent.core.nodes.stream import DEFINITION, REQUEST
 from agent.core.store.port import AnyRow
-from agent.core.store.schema import actions, deliveries, requests
+from agent.core.store.schema import IS_OPEN, actions, deliveries, recurring, requests
 from agent.domain.definition import Owner
 from agent.domain.lifecycle import ExecutionStatus
 from agent.wire.messages import PullAnswer, Request
@@ -40,6 +41,7 @@ _REQUEST_COLUMNS = (
     requests.c.action_id,
     requests.c.by,
     requests.c.reason,
+    requests.c.args,
 )
 
 
@@ -74,6 +76,7 @@ class Page:
                 action_id=row.action_id,
                 by=row.by,
                 reason=row.reason,
+                args=_decode(row.args) if row.args else None,
             )
         )
 
@@ -89,7 +92,7 @@ def changes_page(
 ) -> PullAnswer:
     """The next deliveries after the cursor."""
     page = page or Page()
-    found = connection.execute(_deliveries_after(agent_id, after.seq))
+    found = connection.execute(_deliveries_after(), {"agent": agent_id, "after": after.seq})
     try:
         seq, mark = take_changes(page, found, after.seq, after.mark)
     finally:
@@ -141,15 +144,22 @@ def _everything(
 ) -> Iterator[tuple[List, AnyRow]]:
     """Both lists from `place` on, read lazily."""
     if place.part is List.ACTIONS:
-        for row in connection.execute(_standing_actions(agent_id, place.row)):
+        values = {"agent": agent_id, "after": place.row}
+        for row in connection.execute(_standing_actions(), values):
             yield List.ACTIONS, row
     # Last, so that a state which is asked for is sent with the cursor of a finished full answer.
     after_row = place.row if place.part is List.REQUESTS else 0
-    for row in connection.execute(_open_requests(agent_id, after_row)):
+    for row in connection.execute(_open_requests(), {"agent": agent_id, "after": after_row}):
         yield List.REQUESTS, row
 
 
-def _deliveries_after(agent_id: str, seq: int) -> Any:
+# Built once, each of them: every pull asks, and building costs more than asking.
+_AGENT: Any = bindparam("agent")
+_AFTER: Any = bindparam("after")
+
+
+@cache
+def _deliveries_after() -> Any:
     return (
         select(
             deliveries.c.seq,
@@ -173,45 +183,50 @@ def _deliveries_after(agent_id: str, seq: int) -> Any:
                 and_(deliveries.c.what == REQUEST, requests.c.id == deliveries.c.ref),
             )
         )
-        .where(deliveries.c.agent_id == agent_id, deliveries.c.seq > seq)
+        .where(deliveries.c.agent_id == _AGENT, deliveries.c.seq > _AFTER)
         .order_by(deliveries.c.seq)
         .limit(SCANNED_MAX)
     )
 
 
-def _open_requests(agent_id: str, after_row: int) -> Any:
+@cache
+def _open_requests() -> Any:
     return (
         select(requests.c.row, *_REQUEST_COLUMNS)
         .where(
-            requests.c.agent_id == agent_id,
+            requests.c.agent_id == _AGENT,
             requests.c.acked_at.is_(None),
-            requests.c.row > after_row,
+            requests.c.row > _AFTER,
         )
         .order_by(requests.c.row)
         .limit(ITEMS_MAX + 1)
     )
 
 
-def _standing_actions(agent_id: str, after_row: int) -> Any:
+@cache
+def _standing_actions() -> Any:
     """What a node that knows nothing must be told.
 
     An action that got lost is not offered again: the core never starts anything a second time by
-    itself. Its withdrawal is.
+    itself. Its withdrawal is. Nor one that the node refused, which people took for over since; but
+    a recurring action is for as long as it is wanted, and what was wrong there may be mended.
     """
-    null, started = ExecutionStatus.NULL.value, ExecutionStatus.STARTED.value
+    null = ExecutionStatus.NULL.value
+    recurs = exists().where(recurring.c.id == actions.c.id)
+    over = and_(actions.c.refused.is_not(None), actions.c.revision_applied.is_(None), ~recurs)
     return (
         select(actions.c.row, actions.c.definition)
         .where(
-            actions.c.agent_id == agent_id,
-            actions.c.status.in_([null, started]),
+            actions.c.agent_id == _AGENT,
+            IS_OPEN,  # as `actions_open` has it: not a node's whole history
             actions.c.owner == Owner.CORE.value,
             actions.c.definition.is_not(None),
             actions.c.delivered_seq.is_not(None),  # not an occurrence, which the node makes itself
             or_(
                 actions.c.wanted.is_(False),
-                and_(actions.c.status == null, actions.c.lost_at.is_(None)),
+                and_(actions.c.status == null, actions.c.lost_at.is_(None), not_(over)),
             ),
-            actions.c.row > after_row,
+            actions.c.row > _AFTER,
         )
         .order_by(actions.c.row)
         .limit(ITEMS_MAX + 1)

@@ -11,24 +11,37 @@ from collections.abc import Awaitable, Callable, Iterable
 from datetime import datetime
 from typing import TypeVar
 
-from sqlalchemy import update
 from sqlalchemy.engine import Connection
 
-from agent.core.nodes import enrolment
-from agent.core.nodes.admission import Fenced, admit, agent_row, may_speak
+from agent.core.nodes import enrolment, freezes
+from agent.core.nodes.admission import (
+    Fenced,
+    admit,
+    agent_row,
+    locked_agent_row,
+    may_speak,
+    note_fenced,
+    speaker_row,
+)
 from agent.core.nodes.credentials import Credentials
 from agent.core.nodes.cursor import Place, parse_cursor, place_of
 from agent.core.nodes.events import apply_events, read_batch
+from agent.core.nodes.fresh import FreshReport, fresh, is_news
 from agent.core.nodes.page import changes_page, full_page
-from agent.core.nodes.state import apply_state, require_sound
+from agent.core.nodes.presence import Presence
+from agent.core.nodes.reporting import apply_report
+from agent.core.nodes.silence import note_alive
+from agent.core.nodes.state import StateReceipt, apply_state, require_sound
 from agent.core.nodes.stream import acknowledge, fork, mark_at, stream_of
 from agent.core.occasion import Occasion
+from agent.core.store.locks import share
 from agent.core.store.port import AnyRow, Store
-from agent.core.store.schema import agents
 from agent.core.wakeups import EVENTS, Topic, Wakeups, action_topic, agent_topic
+from agent.domain.errors import Refused
 from agent.domain.ids import RandomBits
 from agent.infra.clock import Clock
 from agent.wire.messages import (
+    ERROR_UNAUTHORIZED,
     Enroll,
     Enrolled,
     EventsAck,
@@ -39,28 +52,26 @@ from agent.wire.messages import (
     StatePush,
     plain_faults,
 )
-from agent.wire.strict_json import encode_text
 
 T = TypeVar("T")
 
 WAIT_S_MAX = 60.0
-SEEN_EVERY_S = 30.0  # how old `last_seen_at` may get on disk while a node only asks
 FENCED_NOTED_EVERY_S = 10.0
 PULL_TURNS_MAX = 8  # settle, then read; more only while instances fight over one name
 
 
 class NodeProtocol:
-    """What nodes may do."""
+    """What nodes may do. `presence` is to be run by whoever wires this."""
 
     def __init__(
         self, store: Store, clock: Clock, random_bits: RandomBits, wakeups: Wakeups
     ) -> None:
+        self.presence = Presence(store, clock, random_bits, wakeups, note_alive)
         self._store = store
         self._clock = clock
         self._random_bits = random_bits
         self._wakeups = wakeups
-        self._credentials = Credentials(store)
-        self._seen_s: dict[str, float] = {}
+        self._credentials = Credentials(store, wakeups)
         self._fenced_s: dict[str, float] = {}
 
     def _occasion(self) -> Occasion:
@@ -84,7 +95,10 @@ class NodeProtocol:
     ) -> PullAnswer:
         """What is new for the node after its cursor; waits for it. Raises `Refused`, `Fenced`."""
         until = asyncio.get_running_loop().time() + min(wait_s, WAIT_S_MAX)
-        with self._wakeups.subscribed(agent_topic(agent_id)) as waiter:
+        with (
+            self._wakeups.subscribed(agent_topic(agent_id)) as waiter,
+            self.presence.connected(agent_id),
+        ):
             while True:
                 answer = await self._pull_now(agent_id, instance, cursor)
                 if answer.full or answer.actions or answer.requests:
@@ -96,10 +110,12 @@ class NodeProtocol:
         for _ in range(PULL_TURNS_MAX):
             occasion = self._occasion()
             answer = await self._guard(
-                agent_id, self._store.read(lambda c: _read_pull(c, agent_id, instance, cursor))
+                agent_id,
+                instance,
+                self._store.read(lambda c: _read_pull(c, agent_id, instance, cursor)),
             )
             if answer is not None:
-                await self._note_seen(agent_id, occasion)
+                self.presence.note(agent_id, occasion.now)
                 return answer
             # Shielded: who hangs up now must not keep the others from hearing what was committed.
             await asyncio.shield(self._settle(agent_id, instance, cursor, occasion))
@@ -130,30 +146,67 @@ class NodeProtocol:
         self._notify_actions(receipt.touched)
         return StateAccepted(faults=plain_faults(tuple(receipt.faults[:50])))
 
+    async def take_state(self, agent_id: str, push: StatePush) -> None:
+        """A part that the core itself has pulled from the node; of the history that it knows.
+
+        Raises `Refused`.
+        """
+        require_sound(push)
+        occasion = self._occasion()
+
+        def write(connection: Connection) -> StateReceipt:
+            agent = locked_agent_row(connection, agent_id)
+            if agent.decommissioned_at is not None or agent.agent_epoch != push.agent_epoch:
+                raise Refused(
+                    "forked", "its history is another one than is known here; it has to send it"
+                )
+            note_alive(connection, occasion, agent)
+            return apply_state(connection, occasion, agent, push)
+
+        self._notify_actions((await self._store.write(write)).touched)
+
     def now(self) -> datetime:
         """The core's wall clock."""
         return self._clock.now()
 
     async def put_node(self, agent_id: str, instance: str, report: NodeReport) -> None:
         """Keep what the node says of itself. Raises `Fenced`."""
-        await self._write_as(
-            agent_id, instance, lambda c, occasion, agent: _put_node(c, occasion, agent, report)
+        stored = fresh(report, self._clock.now())
+        is_known = await self._guard(
+            agent_id,
+            instance,
+            self._store.read(lambda c: _is_known(c, agent_id, instance, stored)),
         )
+        if is_known:  # its clock has gone on, a script has: no commit of its own for that
+            self.presence.tell(agent_id, stored)
+            return
+        self.presence.forget(agent_id)
+        is_told = await self._write_as(
+            agent_id,
+            instance,
+            lambda c, occasion, agent: apply_report(c, occasion, agent, report, stored),
+            sharing=freezes.LOCK,
+        )
+        if is_told:
+            self._wakeups.notify([agent_topic(agent_id), EVENTS])
 
     async def _write_as(
         self,
         agent_id: str,
         instance: str,
         work: Callable[[Connection, Occasion, AnyRow], T],
+        sharing: str | None = None,
     ) -> T:
         """One write in the name of the node. Raises `Fenced`, and what the work raises."""
         occasion = self._occasion()
 
         def write(connection: Connection) -> tuple[bool, T]:
+            if sharing is not None:
+                share(connection, sharing)
             agent, took_over = admit(connection, occasion, agent_id, instance)
             return took_over, work(connection, occasion, agent)
 
-        took_over, result = await self._guard(agent_id, self._store.write(write))
+        took_over, result = await self._guard(agent_id, instance, self._store.write(write))
         if took_over:  # an open poll of the one before ends with that
             self._wakeups.notify([agent_topic(agent_id), EVENTS])
         return result
@@ -163,37 +216,44 @@ class NodeProtocol:
         topics += [action_topic(action_id) for action_id in sorted(action_ids)]
         self._wakeups.notify(topics)
 
-    async def _guard(self, agent_id: str, work: Awaitable[T]) -> T:
+    async def _guard(self, agent_id: str, instance: str, work: Awaitable[T]) -> T:
         """Let a fenced instance's attempt be seen by operators, now and then."""
         try:
             return await work
         except Fenced:
-            await self._note_fenced(agent_id)
+            await self._note_fenced(agent_id, instance)
+            raise
+        except Refused as error:
+            if error.code == ERROR_UNAUTHORIZED:  # out of service: once it is back, by another one
+                self._credentials.forget(agent_id)
             raise
 
-    async def _note_fenced(self, agent_id: str) -> None:
+    async def _note_fenced(self, agent_id: str, instance: str) -> None:
         now_s = self._clock.monotonic()
         if now_s - self._fenced_s.get(agent_id, -FENCED_NOTED_EVERY_S) < FENCED_NOTED_EVERY_S:
             return
         self._fenced_s[agent_id] = now_s
-        values = {"fenced_count": agents.c.fenced_count + 1, "fenced_at": self._clock.now()}
-        await self._store.write(lambda c: _set_agent(c, agent_id, values))
+        occasion = self._occasion()
+        await self._store.write(lambda c: note_fenced(c, occasion, agent_id, instance))
+        self._wakeups.notify([EVENTS])
 
-    async def _note_seen(self, agent_id: str, occasion: Occasion) -> None:
-        """A long poll changes nothing; that the node lives is written rarely."""
-        now_s = self._clock.monotonic()
-        if now_s - self._seen_s.get(agent_id, -SEEN_EVERY_S) < SEEN_EVERY_S:
-            return
-        self._seen_s[agent_id] = now_s
-        await self._store.write(lambda c: _set_agent(c, agent_id, {"last_seen_at": occasion.now}))
+
+def _is_known(connection: Connection, agent_id: str, instance: str, report: FreshReport) -> bool:
+    """Whether nothing but the time of day is new in this report, and no more to be written."""
+    agent = agent_row(connection, agent_id)
+    return (
+        may_speak(connection, agent, instance)
+        and agent.silent_at is None
+        and not is_news(agent.report, report)
+    )
 
 
 def _read_pull(
     connection: Connection, agent_id: str, instance: str, text: str
 ) -> PullAnswer | None:
     """The answer, or None when something must be written first."""
-    agent = agent_row(connection, agent_id)
-    if not may_speak(connection, agent, instance):
+    agent = speaker_row(connection, agent_id)
+    if not may_speak(connection, agent, instance) or agent.silent_at is not None:
         return None
     cursor = parse_cursor(text)
     stream = stream_of(connection, agent)
@@ -206,6 +266,8 @@ def _read_pull(
         return full_page(connection, agent_id, cursor, cursor.resume)
     if place is Place.FORK or cursor.seq > stream.acked_seq:
         return None
+    if cursor.seq == stream.head.seq:  # nearly always, where ten thousand nodes wait
+        return PullAnswer(cursor=str(cursor), full=False, actions=[], requests=[])
     return changes_page(connection, agent_id, cursor)
 
 
@@ -223,18 +285,3 @@ def _settle_pull(
         fork(connection, occasion, agent, cursor)
     elif place is Place.KNOWN and cursor.seq > stream.acked_seq:
         acknowledge(connection, occasion, agent, cursor)
-
-
-def _put_node(
-    connection: Connection, occasion: Occasion, agent: AnyRow, report: NodeReport
-) -> None:
-    values = {
-        "report": encode_text(report),
-        "report_at": occasion.now,
-        "last_seen_at": occasion.now,
-    }
-    _set_agent(connection, agent.id, values)
-
-
-def _set_agent(connection: Connection, agent_id: str, values: dict[str, object]) -> None:
-    connection.execute(update(agents).where(agents.c.id == agent_id).values(**values))

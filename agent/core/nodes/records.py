@@ -6,19 +6,21 @@ the core's, and here they are two rows. `held` is the one that the node means.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from datetime import datetime
 from typing import Any
 
 import msgspec
-from sqlalchemy import bindparam, insert, select, update
+from sqlalchemy import ARRAY, Select, Text, bindparam, column, func, select, true
 from sqlalchemy.engine import Connection
 
 from agent.core.nodes.incoming import definition_text, shown_from
+from agent.core.store.bulk import insert_all, update_all
+from agent.core.store.port import AnyRow
 from agent.core.store.schema import actions
 from agent.domain.definition import Definition, Owner
-from agent.domain.instants import maybe_format
+from agent.domain.instants import format_instant
 from agent.domain.lifecycle import ExecutionStatus, is_final
 from agent.wire.execution import Execution
 from agent.wire.strict_json import encode_text
@@ -52,9 +54,15 @@ class ActionRecord:
     correlation_id: str | None = None
     recurring_id: str | None = None
     retry_of: str | None = None
+    service: str | None = None
     approval_state: str | None = None
     ended_at: datetime | None = None
+    standing: str | None = None
     changed: bool = field(default=False, compare=False)
+    redefined: bool = field(default=False, compare=False)
+    """Also what lists are filtered by is another now (`_DEFINED`)."""
+    recalled: bool = field(default=False, compare=False)
+    """Its node has to be told (again): its approval was forgotten here, or its withdrawal there."""
 
     @property
     def is_final(self) -> bool:
@@ -71,9 +79,10 @@ class ActionRecord:
         self.correlation_id = definition.correlation_id
         self.recurring_id = definition.recurring_id
         self.retry_of = definition.retry_of
+        self.service = definition.service
         approval = definition.approval
         self.approval_state = None if approval is None else approval.state.value
-        self.changed = True
+        self.changed = self.redefined = True
 
     def execute(self, execution: Execution, now: datetime) -> None:
         """Take an execution over, whole. A final status absorbs it."""
@@ -87,6 +96,11 @@ class ActionRecord:
         if self.is_final:
             self.requested = None  # whatever was asked, this is how it ended
             self.ended_at = now
+
+    def stand(self, told: Mapping[str, Any], at: datetime) -> None:
+        """Of a recurring action: how it stands, as its node said at that moment."""
+        self.standing = encode_text({**told, "reported_at": format_instant(at)})
+        self.changed = True
 
     def applied(self, revision: int) -> None:
         """The node has this revision, or a newer one."""
@@ -112,17 +126,48 @@ class ActionRecord:
             self.requested = None
 
 
-_COLUMNS = [one.name for one in fields(ActionRecord) if one.name != "changed"]
-_MUTABLE = [name for name in _COLUMNS if name not in {"row", "agent_id", "id", "created_at"}]
+_OF_THE_RECORD = {"changed", "redefined", "recalled"}
+_COLUMNS = [one.name for one in fields(ActionRecord) if one.name not in _OF_THE_RECORD]
+_MUTABLE = [name for name in _COLUMNS if name not in {"agent_id", "id", "created_at"}]
+# Nearly every report leaves these as they are, and each is in an index: SQLite writes an index
+# anew for a column that is set, even to what it was.
+_DEFINED = {
+    "owner", "kind", "definition", "from_date", "wanted", "correlation_id", "recurring_id",
+    "retry_of", "service", "approval_state",
+}  # fmt: skip
+_NEW = [name for name in _COLUMNS if name != "row"]  # the database numbers it
+_REPORTED = [name for name in _MUTABLE if name not in _DEFINED]
+# The ids travel as one value, so that it is one statement however many they are.
 _SELECT = select(*(actions.c[name] for name in _COLUMNS)).where(
     actions.c.agent_id == bindparam("agent"),
-    actions.c.id.in_(bindparam("ids", expanding=True)),
+    actions.c.id.in_(select(func.json_each(bindparam("ids")).table_valued("value").c.value)),
 )
-_UPDATE = (
-    update(actions)
-    .where(actions.c.row == bindparam("b_row"))
-    .values({name: bindparam(f"b_{name}") for name in _MUTABLE})
-)
+
+
+def _each_by_its_index() -> Select[Any]:
+    """The same where the planner guesses: it is not to read all actions of a node it thinks small.
+
+    PostgreSQL knows little of tables that have just begun to grow; a subquery with an offset it
+    does not take apart, so each id is one look into the one index that has it.
+    """
+    ids = func.unnest(bindparam("ids", type_=ARRAY(Text)))
+    wanted = ids.table_valued(column("id", Text), name="wanted").render_derived()
+    one = (
+        select(*(actions.c[name] for name in _COLUMNS))
+        .where(actions.c.agent_id == bindparam("agent"), actions.c.id == wanted.c.id)
+        .offset(0)
+        .lateral("held")
+    )
+    return select(one).select_from(wanted).join(one, true())
+
+
+_SELECT_EACH = _each_by_its_index()
+
+
+def _find(connection: Connection, agent_id: str, ids: Sequence[str]) -> Iterable[AnyRow]:
+    if connection.dialect.name == "sqlite":
+        return connection.execute(_SELECT, {"agent": agent_id, "ids": encode_text(ids)})
+    return connection.execute(_SELECT_EACH, {"agent": agent_id, "ids": ids})
 
 
 class Records:
@@ -134,9 +179,8 @@ class Records:
         self._rows: dict[tuple[str, str], ActionRecord] = {}
         wanted = sorted(set(ids))
         if wanted:
-            found = connection.execute(_SELECT, {"agent": agent_id, "ids": wanted})
-            for row in found:
-                record = ActionRecord(**row._asdict())
+            for row in _find(connection, agent_id, wanted):
+                record = ActionRecord(**dict(zip(_COLUMNS, row, strict=True)))
                 self._rows[record.id, record.owner] = record
 
     def owned(self, action_id: str, owner: Owner) -> ActionRecord | None:
@@ -164,47 +208,30 @@ class Records:
         """A row known from reports alone turns out to be the core's (restored from a backup)."""
         del self._rows[record.id, record.owner]
         record.owner = Owner.CORE.value
-        record.changed = True
+        record.changed = record.redefined = True
         self._rows[record.id, record.owner] = record
+
+    def recalled(self) -> list[str]:
+        """Those that have to be delivered, in the order of their ids."""
+        return sorted(record.id for record in self._rows.values() if record.recalled)
 
     def save(self) -> set[str]:
         """Write what changed; returns the ids."""
         changed = [record for record in self._rows.values() if record.changed]
-        fresh = [_values(record) for record in changed if record.row is None]
+        fresh = [_values(record, _NEW) for record in changed if record.row is None]
         known = [record for record in changed if record.row is not None]
-        if fresh:
-            for values in fresh:
-                del values["row"]
-            self._connection.execute(insert(actions), fresh)
-        if known:
-            self._connection.execute(
-                _UPDATE,
-                [
-                    {f"b_{name}": getattr(record, name) for name in ("row", *_MUTABLE)}
-                    for record in known
-                ],
-            )
+        insert_all(self._connection, actions, fresh)
+        redefined = [_values(one, _MUTABLE) for one in known if one.redefined]
+        reported = [_values(one, _REPORTED) for one in known if not one.redefined]
+        update_all(self._connection, actions, "row", redefined)
+        update_all(self._connection, actions, "row", reported)
         return {record.id for record in changed}
 
 
-def _values(record: ActionRecord) -> dict[str, Any]:
-    return {name: getattr(record, name) for name in _COLUMNS}
+def _values(record: ActionRecord, names: Iterable[str]) -> dict[str, Any]:
+    return {name: getattr(record, name) for name in names}
 
 
 def execution_text(execution: Execution) -> str:
     """The execution as it is stored and shown: all members, null where there is nothing."""
-    return encode_text(
-        {
-            "execution_status": execution.execution_status.value,
-            "reason": execution.reason,
-            "attempt": execution.attempt,
-            "started_at": maybe_format(execution.started_at),
-            "ended_at": maybe_format(execution.ended_at),
-            "exit_code": execution.exit_code,
-            "signal": execution.signal,
-            "error": execution.error,
-            "verdict": execution.verdict,
-            "output": execution.output,
-            "missed": execution.missed,
-        }
-    )
+    return encode_text(execution)

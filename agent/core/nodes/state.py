@@ -11,21 +11,23 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any
 
-from sqlalchemy import and_, or_, update
+from sqlalchemy import and_, bindparam, or_, update
 from sqlalchemy.engine import Connection
 
 from agent.core import journal
-from agent.core.nodes.admission import EPOCH, agent_row, supersede, was_superseded
+from agent.core.approvals.forgotten import recalled
+from agent.core.nodes.admission import EPOCH, SPEAKER_COLUMNS, supersede, was_superseded
 from agent.core.nodes.cursor import parse_cursor
 from agent.core.nodes.events import EventsRefused
 from agent.core.nodes.incoming import SEQ_MAX, StateItem, read_state_item
 from agent.core.nodes.records import ActionRecord, Records
-from agent.core.nodes.stream import mark_at
+from agent.core.nodes.stream import enqueue_definition, mark_at
 from agent.core.occasion import Occasion
 from agent.core.store.port import AnyRow
 from agent.core.store.schema import actions, agents
-from agent.domain.definition import Definition, Owner
+from agent.domain.definition import ApprovalState, Definition, Owner
 from agent.domain.errors import Fault, InvalidDocument, Refused
+from agent.domain.ids import is_id
 from agent.domain.lifecycle import ExecutionStatus
 from agent.wire.messages import (
     ERROR_FORKED,
@@ -37,6 +39,58 @@ from agent.wire.messages import (
 
 EPOCH_CHARS_MAX = 64
 _OPEN = [ExecutionStatus.NULL.value, ExecutionStatus.STARTED.value]
+
+# Built once: every node that comes back from somewhere sends its state.
+_OF_AGENT: Any = agents.c.id == bindparam("b_agent")
+_OPEN_ONES: Any = (actions.c.agent_id == bindparam("b_agent"), actions.c.status.in_(_OPEN))
+_BEGIN = (
+    update(agents)
+    .where(_OF_AGENT)
+    .values(
+        agent_epoch=bindparam("b_epoch"), event_seq=bindparam("b_seq"),
+        replay_seq=bindparam("b_replay"), as_of_seq=0,
+    )
+    .returning(*SPEAKER_COLUMNS)
+)  # fmt: skip
+_FORGET_NUMBERS = update(actions).where(*_OPEN_ONES).values(status_seq=0)
+_TAKE_PART = (
+    update(agents)
+    .where(_OF_AGENT)
+    .values(
+        as_of_seq=bindparam("b_as_of"), snapshot=bindparam("b_snapshot"),
+        snapshot_stamp=bindparam("b_stamp"), snapshot_part=bindparam("b_part"),
+        last_seen_at=bindparam("b_now"),
+    )
+)  # fmt: skip
+_LOSE = (
+    update(actions)
+    .where(
+        *_OPEN_ONES,
+        actions.c.lost_at.is_(None),
+        or_(actions.c.snapshot.is_(None), actions.c.snapshot != bindparam("b_stamp")),
+        or_(  # what was not approved never left the core
+            actions.c.approval_state.is_(None),
+            actions.c.approval_state == ApprovalState.APPROVED.value,
+        ),
+        or_(
+            and_(
+                actions.c.owner == Owner.CORE.value,
+                actions.c.delivered_seq <= bindparam("b_cursor"),
+                actions.c.refused.is_(None),
+            ),
+            and_(  # the node itself spoke of it, whatever cursor it went back to since
+                or_(
+                    actions.c.owner == Owner.NODE.value,
+                    actions.c.status == ExecutionStatus.STARTED.value,
+                    actions.c.delivered_seq.is_(None),  # an occurrence, which it made itself
+                ),
+                actions.c.status_seq <= bindparam("b_as_of"),
+            ),
+        ),
+    )
+    .values(lost_at=bindparam("b_now"), lost_reason=bindparam("b_reason"))
+    .returning(actions.c.id, actions.c.status)
+)
 
 
 @dataclass(slots=True)
@@ -55,12 +109,13 @@ def require_sound(push: StatePush) -> None:
         and 1 <= push.first_seq <= push.as_of_seq + 1 <= SEQ_MAX
         and 0 <= push.part <= SEQ_MAX
         and len(push.actions) <= STATE_PART_ACTIONS_MAX
+        and "\0" not in push.agent_epoch + push.snapshot + push.cursor
     )
     if not sound:
         raise Refused(
             "bad_request",
             "a state part needs 1 ≤ first_seq ≤ as_of_seq + 1, part ≥ 0, an agent_epoch and a "
-            f"snapshot name of at most {EPOCH_CHARS_MAX} characters, and at most "
+            f"snapshot name of at most {EPOCH_CHARS_MAX} characters without NUL, and at most "
             f"{STATE_PART_ACTIONS_MAX} actions",
         )
 
@@ -75,17 +130,12 @@ def apply_state(
     if stamp is None:
         return StateReceipt()  # a repeat of a part whose answer was lost
     receipt = _apply_items(connection, occasion, agent, push, stamp)
-    connection.execute(
-        update(agents)
-        .where(agents.c.id == agent.id)
-        .values(
-            as_of_seq=max(agent.as_of_seq, push.as_of_seq),
-            snapshot=_identity(push),
-            snapshot_stamp=stamp,
-            snapshot_part=push.part + 1,
-            last_seen_at=occasion.now,
-        )
-    )
+    taken = {
+        "b_agent": agent.id, "b_as_of": max(agent.as_of_seq, push.as_of_seq),
+        "b_snapshot": _identity(push), "b_stamp": stamp, "b_part": push.part + 1,
+        "b_now": occasion.now,
+    }  # fmt: skip
+    connection.execute(_TAKE_PART, taken)
     if push.last:
         receipt.touched |= _mark_lost(connection, occasion, agent, push, stamp)
     return receipt
@@ -101,22 +151,13 @@ def _introduce(
         )
     if agent.agent_epoch is not None:
         supersede(connection, occasion, agent.id, EPOCH, agent.agent_epoch)
-    connection.execute(
-        update(agents)
-        .where(agents.c.id == agent.id)
-        .values(
-            agent_epoch=push.agent_epoch,
-            event_seq=push.first_seq - 1,
-            replay_seq=max(agent.event_seq, agent.replay_seq),
-            as_of_seq=0,
-        )
-    )
+    begun = {
+        "b_agent": agent.id, "b_epoch": push.agent_epoch, "b_seq": push.first_seq - 1,
+        "b_replay": max(agent.event_seq, agent.replay_seq),
+    }  # fmt: skip
+    current: AnyRow = connection.execute(_BEGIN, begun).one()
     # Numbers of the old history say nothing about the new one; what is final stays final.
-    connection.execute(
-        update(actions)
-        .where(actions.c.agent_id == agent.id, actions.c.status.in_(_OPEN))
-        .values(status_seq=0)
-    )
+    connection.execute(_FORGET_NUMBERS, {"b_agent": agent.id})
     journal.append(
         connection,
         occasion,
@@ -134,7 +175,7 @@ def _introduce(
         reason = "before_enrolment" if agent.agent_epoch is None else "nobody_holds_it"
         body = {"first": first, "last": last, "count": last - first + 1, "reason": reason}
         journal.append(connection, occasion, agent.id, GAP, body=body)
-    return agent_row(connection, agent.id)
+    return current
 
 
 def _identity(push: StatePush) -> str:
@@ -167,8 +208,9 @@ def _apply_items(
             items.append(read_state_item(raw))
         except InvalidDocument as error:
             receipt.faults += [Fault(f"actions[{index}].{x.path}", x.message) for x in error.faults]
-            if isinstance(raw, dict) and isinstance(raw.get("action_id"), str):
-                unreadable_ids.append(raw["action_id"])
+            named = raw.get("action_id") if isinstance(raw, dict) else None
+            if isinstance(named, str) and is_id(named):
+                unreadable_ids.append(named)
     ids = [item.action_id for item in items]
     records = Records(connection, agent.id, ids + unreadable_ids)
     notes: list[dict[str, Any]] = []
@@ -179,6 +221,8 @@ def _apply_items(
         if record is not None:
             record.snapshot, record.changed = stamp, True
     receipt.touched = records.save()
+    for action_id in records.recalled():
+        enqueue_definition(connection, occasion, agent.id, action_id)
     if notes:
         journal.store(connection, notes)
     return receipt
@@ -199,6 +243,9 @@ def _apply_item(
     if record.lost_at is not None:
         record.lost_at = record.lost_reason = None
         notes.append(journal.row_of(occasion, agent_id, journal.FOUND, record.id))
+    notes += _recall(occasion, agent_id, item, record)
+    if _has_forgotten(item, record):
+        record.recalled = True
     if item.definition is not None and _is_news(item, item.definition, record, is_new=is_new):
         record.define(item.definition)
     if as_of_seq < record.status_seq:
@@ -208,6 +255,8 @@ def _apply_item(
         record.applied(item.revision)
     record.status_seq = as_of_seq
     record.execute(item.execution, occasion.now)
+    if item.recurring is not None:
+        record.stand(item.recurring, occasion.now)
     if before != (record.status, record.reason, record.attempt):
         body = {
             "from": before[0] if before else None,
@@ -217,6 +266,37 @@ def _apply_item(
         }
         notes.append(journal.row_of(occasion, agent_id, journal.CORRECTED, record.id, body))
     return notes
+
+
+def _has_forgotten(item: StateItem, record: ActionRecord) -> bool:
+    """Whether a node that was put back to a backup would start what it has acknowledged as
+    withdrawn: here it has ended, so no full answer holds it.
+    """
+    is_open = item.execution.execution_status.value in _OPEN
+    return (
+        item.owner is Owner.CORE
+        and is_open
+        and record.is_final
+        and not record.wanted
+        and record.definition is not None
+    )
+
+
+def _recall(
+    occasion: Occasion, agent_id: str, item: StateItem, record: ActionRecord
+) -> list[dict[str, Any]]:
+    """An approval that this core has forgotten; the question about it ends by itself."""
+    if item.owner is not Owner.CORE or item.definition is None:
+        return []
+    before = record.approval_state
+    found = recalled(before, record.revision, item.definition, wanted=record.wanted)
+    if found is None:
+        return []
+    record.define(found)
+    record.ended_at = None
+    record.recalled = True
+    body = {"approval": {"from": before, "to": record.approval_state}, "wanted": record.wanted}
+    return [journal.row_of(occasion, agent_id, journal.CORRECTED, record.id, body)]
 
 
 def _is_news(
@@ -247,33 +327,11 @@ def _mark_lost(
     """What a complete snapshot should have had and has not."""
     cursor_seq = _applied_seq(connection, agent, push.cursor)
     reason = "absent_from_state"
-    missing = (
-        update(actions)
-        .where(
-            actions.c.agent_id == agent.id,
-            actions.c.status.in_(_OPEN),
-            actions.c.lost_at.is_(None),
-            or_(actions.c.snapshot.is_(None), actions.c.snapshot != stamp),
-            or_(
-                and_(
-                    actions.c.owner == Owner.CORE.value,
-                    actions.c.delivered_seq <= cursor_seq,
-                    actions.c.refused.is_(None),
-                ),
-                and_(  # the node itself spoke of it, whatever cursor it went back to since
-                    or_(
-                        actions.c.owner == Owner.NODE.value,
-                        actions.c.status == ExecutionStatus.STARTED.value,
-                        actions.c.delivered_seq.is_(None),  # an occurrence, which it made itself
-                    ),
-                    actions.c.status_seq <= push.as_of_seq,
-                ),
-            ),
-        )
-        .values(lost_at=occasion.now, lost_reason=reason)
-        .returning(actions.c.id, actions.c.status)
-    )
-    rows = connection.execute(missing).all()
+    asked = {
+        "b_agent": agent.id, "b_stamp": stamp, "b_cursor": cursor_seq, "b_as_of": push.as_of_seq,
+        "b_now": occasion.now, "b_reason": reason,
+    }  # fmt: skip
+    rows = connection.execute(_LOSE, asked).all()
     if not rows:
         return set()
     body = {"reason": reason, "as_of_seq": push.as_of_seq}

@@ -6,15 +6,24 @@ nothing commits behind a cursor that was already handed out.
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
 from sqlalchemy import bindparam, delete, insert, select, update
 from sqlalchemy.engine import Connection
 
 from agent.core import journal
 from agent.core.nodes.cursor import Cursor, Stream
 from agent.core.occasion import Occasion
+from agent.core.store.bulk import insert_all
+from agent.core.store.locks import IDS_PER_QUERY
+from agent.core.store.notices import announce
 from agent.core.store.port import AnyRow
 from agent.core.store.schema import actions, agents, deliveries, requests
+from agent.core.wakeups import agent_topic
 from agent.domain.definition import Owner
+from agent.wire.strict_json import encode_text
 
 DEFINITION = "definition"
 REQUEST = "request"
@@ -24,6 +33,12 @@ _NEXT_SEQ = (
     .where(agents.c.id == bindparam("agent"))
     .values(head_seq=agents.c.head_seq + 1)
     .returning(agents.c.head_seq)
+)
+_NEXT_SEQS = (
+    update(agents)
+    .where(agents.c.id.in_(bindparam("agents", expanding=True)))
+    .values(head_seq=agents.c.head_seq + 1)
+    .returning(agents.c.id, agents.c.head_seq)
 )
 _MARK_AT = select(deliveries.c.mark).where(
     deliveries.c.agent_id == bindparam("agent"), deliveries.c.seq == bindparam("seq")
@@ -40,8 +55,14 @@ def enqueue(connection: Connection, occasion: Occasion, agent_id: str, what: str
         "what": what,
         "ref": ref,
     }
-    connection.execute(insert(deliveries), [row])
+    put_deliveries(connection, [row])
     return seq
+
+
+def put_deliveries(connection: Connection, rows: Sequence[Mapping[str, Any]]) -> None:
+    """Write numbered deliveries: the one place that does, so that every node of them is woken."""
+    insert_all(connection, deliveries, rows)
+    announce(connection, {agent_topic(row["agent_id"]): None for row in rows})
 
 
 def enqueue_definition(
@@ -69,22 +90,68 @@ def enqueue_request(
     action_id: str | None = None,
     by: str | None = None,
     reason: str | None = None,
+    args: Mapping[str, Any] | None = None,
 ) -> str:
     """Ask the node for something; returns the request's id."""
-    request_id = occasion.new_id()
-    seq = enqueue(connection, occasion, agent_id, REQUEST, request_id)
-    row = {
-        "id": request_id,
-        "agent_id": agent_id,
-        "type": kind,
-        "action_id": action_id,
-        "by": by,
-        "reason": reason,
-        "created_at": occasion.now,
-        "seq": seq,
-    }
-    connection.execute(insert(requests), [row])
-    return request_id
+    asked = Asked(kind, action_id=action_id, by=by, reason=reason, args=args)
+    return enqueue_requests(connection, occasion, [agent_id], asked)[agent_id]
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """What is asked of a node; `args` is what the type needs besides."""
+
+    kind: str
+    action_id: str | None = None
+    by: str | None = None
+    reason: str | None = None
+    args: Mapping[str, Any] | None = None
+
+
+def enqueue_requests(
+    connection: Connection, occasion: Occasion, agent_ids: Sequence[str], asked: Asked
+) -> dict[str, str]:
+    """Ask all of these nodes the same, in a few statements; the request's id of each."""
+    made: dict[str, str] = {}
+    args = None if asked.args is None else encode_text(asked.args)
+    for start in range(0, len(agent_ids), IDS_PER_QUERY):
+        numbered = connection.execute(
+            _NEXT_SEQS, {"agents": agent_ids[start : start + IDS_PER_QUERY]}
+        )
+        seqs = {row.id: row.head_seq for row in numbered.all()}
+        ids = {agent_id: occasion.new_id() for agent_id in sorted(seqs)}
+        put_deliveries(
+            connection,
+            [
+                {
+                    "agent_id": agent_id,
+                    "seq": seqs[agent_id],
+                    "mark": occasion.new_mark(),
+                    "what": REQUEST,
+                    "ref": ids[agent_id],
+                }
+                for agent_id in ids
+            ],
+        )
+        connection.execute(
+            insert(requests),
+            [
+                {
+                    "id": ids[agent_id],
+                    "agent_id": agent_id,
+                    "type": asked.kind,
+                    "action_id": asked.action_id,
+                    "by": asked.by,
+                    "reason": asked.reason,
+                    "created_at": occasion.now,
+                    "seq": seqs[agent_id],
+                    "args": args,
+                }
+                for agent_id in ids
+            ],
+        )
+        made |= ids
+    return made
 
 
 def ask_for_state(

@@ -1,1 +1,1 @@
-"""What the core remembers: tables, transactions, migrations. The only place that knows SQLite."""
+"""What the core remembers: tables, transactions, migrations. Only here are databases told apart."""

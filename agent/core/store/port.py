@@ -20,7 +20,10 @@ Work = Callable[[Connection], T]
 
 
 class StoreUnavailable(Refused):
-    """The database cannot take it now (full disk, lock, overload). Nothing was changed."""
+    """The database cannot take it now (full disk, lock, overload). Nothing was changed.
+
+    Except where it says so: a connection that is lost during the commit leaves that open.
+    """
 
     def __init__(self, message: str) -> None:
         super().__init__("unavailable", message)

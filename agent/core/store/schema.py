@@ -5,7 +5,6 @@ Portable: text, integers and instants (microseconds since 1970). JSON is stored 
 
 from __future__ import annotations
 
-from datetime import datetime
 from typing import Any
 
 from sqlalchemy import (
@@ -17,31 +16,24 @@ from sqlalchemy import (
     MetaData,
     Table,
     Text,
-    TypeDecorator,
     text,
 )
-from sqlalchemy.engine import Dialect
 
-from agent.domain.instants import from_us, to_us
+from agent.core.store.instant import Instant
 
-
-class Instant(TypeDecorator[datetime]):
-    """Aware UTC ↔ microseconds since 1970: exact, sortable, the same on every database."""
-
-    impl = BigInteger
-    cache_ok = True
-
-    def process_bind_param(self, value: datetime | None, dialect: Dialect) -> int | None:
-        """To the database."""
-        return None if value is None else to_us(value)
-
-    def process_result_value(self, value: Any, dialect: Dialect) -> datetime | None:
-        """From the database."""
-        return None if value is None else from_us(value)
+IS_OPEN = text("status IN ('NULL', 'STARTED')")
+_OPEN_ONLY: Any = {"sqlite_where": IS_OPEN, "postgresql_where": IS_OPEN}
+_OCCURRENCE = text("recurring_id IS NOT NULL")
+_OCCURRENCES: Any = {"sqlite_where": _OCCURRENCE, "postgresql_where": _OCCURRENCE}
+_FOLLOWS_LABELS = text("selector IS NOT NULL AND deleted_at IS NULL")
 
 
-_OPEN = text("status IN ('NULL', 'STARTED')")
-_OPEN_ONLY: Any = {"sqlite_where": _OPEN, "postgresql_where": _OPEN}
+def _given(column: str) -> Any:
+    """Of an index: for the few rows that have a value there, so that the others cost nothing."""
+    condition = text(f"{column} IS NOT NULL")
+    return {"sqlite_where": condition, "postgresql_where": condition}
+
+
 BigSerial = BigInteger().with_variant(Integer, "sqlite")  # SQLite numbers rows of INTEGER only
 
 metadata = MetaData()
@@ -79,6 +71,7 @@ agents = Table(
     Column("skew_ms", BigInteger),  # its clock minus ours, at its last report
     Column("api_url", Text),  # where its own API can be reached, and with which token
     Column("api_token", Text),
+    Index("agents_state", "decommissioned_at", "silent_at"),
 )
 
 agent_labels = Table(  # what selectors match: reported and own labels, merged
@@ -151,6 +144,8 @@ audit = Table(  # append-only; each row's hash covers the one before
     Column("prev", Text, nullable=False),
     Column("hash", Text, nullable=False),
     Index("audit_of_target", "target", "row"),
+    Index("audit_of_who", "who", "row"),
+    Index("audit_of_what", "what", "row"),
     sqlite_autoincrement=True,
 )
 
@@ -202,8 +197,10 @@ actions = Table(
     Column("correlation_id", Text),
     Column("recurring_id", Text),  # of an occurrence
     Column("retry_of", Text),
+    Column("service", Text),
     Column("approval_state", Text),  # NULL where none was needed
     Column("ended_at", Instant),  # when the core learned of the end
+    Column("standing", Text),  # of a recurring action: how its node said last that it stands
     # A node's own action may carry the id of one of the core's: refused there, two rows here.
     Index("actions_agent_id", "agent_id", "id", "owner", unique=True),
     Index("actions_id", "id"),
@@ -213,9 +210,13 @@ actions = Table(
     Index("actions_of_kind", "kind", "row"),
     Index("actions_of_correlation", "correlation_id", "row"),
     Index("actions_of_recurring", "recurring_id", "row"),
+    Index("actions_occurring", "recurring_id", "agent_id", "row", **_OCCURRENCES),
+    Index("actions_of_retry", "retry_of", "row", **_given("retry_of")),
+    Index("actions_of_service", "service", "row", **_given("service")),
+    Index("actions_of_creation", "created_at"),
     Index("actions_of_approval", "approval_state", "row"),
     Index("actions_of_end", "ended_at"),
-    Index("actions_open", "agent_id", "row", **_OPEN_ONLY),
+    Index("actions_open", "agent_id", "owner", "row", **_OPEN_ONLY),
     sqlite_autoincrement=True,  # a page's cursor must never meet a number again
 )
 
@@ -244,6 +245,7 @@ requests = Table(
     Column("acked_at", Instant),
     Column("args", Text),  # since 0002: what a type needs besides, as JSON
     Index("requests_open", "agent_id", "acked_at"),
+    Index("requests_acked", "acked_at"),
     sqlite_autoincrement=True,
 )
 
@@ -263,7 +265,6 @@ events = Table(
     Index("events_mark", "agent_id", "mark", unique=True),
     Index("events_action", "agent_id", "action_id", "id"),
     Index("events_of_agent", "agent_id", "id"),
-    Index("events_stored", "stored_at"),
     sqlite_autoincrement=True,
 )
 
@@ -290,7 +291,9 @@ approvals = Table(  # every question that was put to people, and how it was answ
     Column("reason", Text),
     Column("correlation_id", Text),
     Index("approvals_of_state", "state", "row"),
-    Index("approvals_of_action", "agent_id", "action_id", "row"),
+    Index("approvals_of_action", "action_id", "agent_id", "row"),
+    Index("approvals_of_agent", "agent_id", "row"),
+    Index("approvals_of_correlation", "correlation_id", "row"),
     sqlite_autoincrement=True,
 )
 
@@ -319,6 +322,15 @@ recurring = Table(  # what the core plans by the clock, per node or per selector
     Column("created_by", Text, nullable=False),
     Column("updated_at", Instant, nullable=False),
     Column("deleted_at", Instant),
+    Column("correlation_id", Text),
+    Index("recurring_of_node", "node"),
+    Index("recurring_of_correlation", "correlation_id", **_given("correlation_id")),
+    Index(
+        "recurring_selecting",
+        "id",
+        sqlite_where=_FOLLOWS_LABELS,
+        postgresql_where=_FOLLOWS_LABELS,
+    ),
 )
 
 freezes = Table(
@@ -336,6 +348,16 @@ freezes = Table(
     Column("lifted_by", Text),
     Index("freezes_lifted", "lifted_at"),
     sqlite_autoincrement=True,
+)
+
+freeze_nodes = Table(  # whom a freeze reached, and what is known of it there
+    "freeze_nodes",
+    metadata,
+    Column("agent_id", Text, primary_key=True),
+    Column("freeze_id", Text, primary_key=True),
+    Column("state", Text, nullable=False),
+    Column("at", Instant, nullable=False),
+    Index("freeze_nodes_of", "freeze_id", "state", "agent_id"),
 )
 
 webhooks = Table(

@@ -1,76 +1,68 @@
-"""The daemon's store: one writer thread with group commit, and reader threads beside it.
+"""The daemon's store: threads that write and threads that read, one connection each.
 
-The writer takes everything that waits and commits it once; each piece of work has a savepoint, so
-that one which fails takes nobody with it. Futures are resolved after the commit. Threads sleep on
-a queue: an idle store wakes nobody.
+SQLite has one writer thread, which takes everything that waits and commits it once; PostgreSQL has
+several, with a transaction for each piece of work, and shares their commits itself. Futures are
+resolved after the commit. Threads sleep on a queue: an idle store wakes nobody.
 """
 
 from __future__ import annotations
 
 import asyncio
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from contextlib import suppress
-from dataclasses import dataclass
 from queue import Empty, SimpleQueue
-from typing import Any, TypeVar
+from typing import TypeVar
 
-from sqlalchemy import Engine
-from sqlalchemy.engine import Connection
-from sqlalchemy.exc import DatabaseError, DataError, IntegrityError, ProgrammingError
-
-from agent.core.store.dialect import open_engine
+from agent.core.store.database import Database, database_of
 from agent.core.store.port import StoreUnavailable, Work
+from agent.core.store.worker import Job, Worker
+from agent.core.wakeups import Topic
 
 T = TypeVar("T")
+Queue = SimpleQueue[Job | None]
 
 BATCH_MAX = 256  # one commit's worth: beyond, latency grows and fsyncs are no longer what costs
 WAITING_MAX = 20_000  # work that waits; more means the disk does not keep up
-READERS = 2
-_OF_THE_WORK = (IntegrityError, DataError, ProgrammingError)  # its own fault, not the database's
-
-
-@dataclass(slots=True)
-class _Job:
-    work: Callable[[Connection], Any]
-    future: asyncio.Future[Any]
-    value: Any = None
-    error: BaseException | None = None
 
 
 class ThreadedStore:
-    """SQLite behind threads. `open`, use from one event loop, `close`.
+    """A database behind threads. `open`, use from one event loop, `close`.
 
     `on_trouble` is told when commits begin to fail, and why; None when they work again.
+    `on_announced` is told, on the loop, whom a commit wakes.
     """
 
-    def __init__(self, url: str, on_trouble: Callable[[str | None], None] | None = None) -> None:
-        self._url = url
+    def __init__(
+        self,
+        database: Database | str,
+        on_trouble: Callable[[str | None], None] | None = None,
+    ) -> None:
+        self.database = database_of(database) if isinstance(database, str) else database
+        self.on_announced: Callable[[Iterable[Topic]], None] | None = None
         self._on_trouble = on_trouble
         self._in_trouble = False
-        self._writing: SimpleQueue[_Job | None] = SimpleQueue()
-        self._reading: SimpleQueue[_Job | None] = SimpleQueue()
-        self._threads: list[threading.Thread] = []
-        self._engines: list[Engine] = []
+        self._writing: Queue = SimpleQueue()
+        self._reading: Queue = SimpleQueue()
+        self._threads: list[tuple[threading.Thread, Queue]] = []
+        self._workers: list[Worker] = []
         self._closed = False
 
     def open(self) -> None:
         """Open the connections; raises at once where the database cannot be used."""
         self._loop = asyncio.get_running_loop()
-        self._start("core-writer", self._writing, writes=True)
-        for number in range(READERS):
+        for number in range(self.database.writers):
+            self._start(f"core-writer-{number}", self._writing, writes=True)
+        for number in range(self.database.readers):
             self._start(f"core-reader-{number}", self._reading, writes=False)
 
-    def _start(self, name: str, queue: SimpleQueue[_Job | None], *, writes: bool) -> None:
-        engine = open_engine(self._url, writes=writes)
-        self._engines.append(engine)
-        connection = engine.connect()
-        run = _run_batch if writes else _run_alone
-        thread = threading.Thread(
-            target=self._serve, args=(connection, queue, run), name=name, daemon=True
-        )
+    def _start(self, name: str, queue: Queue, *, writes: bool) -> None:
+        worker = Worker(self.database, writes=writes)
+        self._workers.append(worker)
+        serve = self._write_batches if writes and self.database.writers == 1 else self._serve_each
+        thread = threading.Thread(target=serve, args=(worker, queue), name=name, daemon=True)
         thread.start()
-        self._threads.append(thread)
+        self._threads.append((thread, queue))
 
     async def write(self, work: Work[T]) -> T:
         """Run in the next commit; returns when it is durable."""
@@ -80,12 +72,12 @@ class ThreadedStore:
         """Run on a reader thread."""
         return await self._submit(self._reading, work)
 
-    async def _submit(self, queue: SimpleQueue[_Job | None], work: Work[T]) -> T:
+    async def _submit(self, queue: Queue, work: Work[T]) -> T:
         if self._closed:
             raise StoreUnavailable("the core is going down")
         if queue.qsize() >= WAITING_MAX:
             raise StoreUnavailable("the database does not keep up; try again shortly")
-        job = _Job(work, self._loop.create_future())
+        job = Job(work, self._loop.create_future())
         queue.put(job)
         result: T = await job.future
         return result
@@ -93,50 +85,53 @@ class ThreadedStore:
     async def close(self) -> None:
         """Finish what waits, then close the database."""
         self._closed = True
-        for thread in self._threads:
-            queue = self._writing if thread.name == "core-writer" else self._reading
+        for _, queue in self._threads:
             queue.put(None)
-        await asyncio.gather(*(asyncio.to_thread(thread.join) for thread in self._threads))
-        for engine in reversed(self._engines):  # the writer last: it leaves no WAL behind
-            engine.dispose()
+        await asyncio.gather(*(asyncio.to_thread(thread.join) for thread, _ in self._threads))
+        for worker in reversed(self._workers):  # the writer last: it leaves no WAL behind
+            worker.dispose()
 
-    def _serve(
-        self,
-        connection: Connection,
-        queue: SimpleQueue[_Job | None],
-        run: Callable[[Connection, list[_Job]], None],
-    ) -> None:
-        most = BATCH_MAX if run is _run_batch else 1
-        try:
-            while True:
-                batch, last = _next_batch(queue, most)
-                if batch:
-                    run(connection, batch)
-                    with suppress(RuntimeError):  # the loop is closed: nobody is waiting
-                        if run is _run_batch:
-                            self._loop.call_soon_threadsafe(self._tell_trouble, batch)
-                        self._loop.call_soon_threadsafe(_resolve, batch)
-                if last:
-                    return
-        finally:
-            connection.close()
+    def _write_batches(self, worker: Worker, queue: Queue) -> None:
+        """Everything that waits, in one commit."""
+        last = False
+        while not last:
+            batch, last = _next_batch(queue)
+            if batch:
+                worker.run_batch(batch)
+                self._tell(self._finish_writing, batch)
+        worker.close()
 
-    def _tell_trouble(self, batch: list[_Job]) -> None:
-        """Once when it begins and once when it ends, however many are refused between."""
-        failed = [job.error for job in batch if isinstance(job.error, StoreUnavailable)]
+    def _serve_each(self, worker: Worker, queue: Queue) -> None:
+        """One after the other."""
+        finish = self._finish_writing if queue is self._writing else _resolve
+        while (job := queue.get()) is not None:
+            worker.run_alone(job)
+            self._tell(finish, [job])
+        worker.close()
+
+    def _tell(self, finish: Callable[[list[Job]], None], jobs: list[Job]) -> None:
+        with suppress(RuntimeError):  # the loop is closed: nobody is waiting
+            self._loop.call_soon_threadsafe(finish, jobs)
+
+    def _finish_writing(self, jobs: list[Job]) -> None:
+        """Trouble is told once when it begins and once when it ends, however many are refused."""
+        failed = [job.error for job in jobs if isinstance(job.error, StoreUnavailable)]
         if bool(failed) != self._in_trouble:
             self._in_trouble = bool(failed)
             if self._on_trouble is not None:
                 self._on_trouble(str(failed[0]) if failed else None)
+        if self.on_announced is not None:
+            self.on_announced(topic for job in jobs for topic in job.announced)
+        _resolve(jobs)
 
 
-def _next_batch(queue: SimpleQueue[_Job | None], most: int) -> tuple[list[_Job], bool]:
+def _next_batch(queue: Queue) -> tuple[list[Job], bool]:
     """Sleep for the first, take what else waits; True when the queue was closed."""
-    batch: list[_Job] = []
+    batch: list[Job] = []
     job = queue.get()
     while job is not None:
         batch.append(job)
-        if len(batch) >= most:
+        if len(batch) >= BATCH_MAX:
             return batch, False
         try:
             job = queue.get_nowait()
@@ -145,54 +140,8 @@ def _next_batch(queue: SimpleQueue[_Job | None], most: int) -> tuple[list[_Job],
     return batch, True
 
 
-def _run_alone(connection: Connection, batch: list[_Job]) -> None:
-    """Each in a transaction of its own."""
-    for job in batch:
-        try:
-            with connection.begin():
-                job.value = job.work(connection)
-        except BaseException as error:  # noqa: BLE001  (it belongs to the caller, who gets it)
-            job.error = _for_caller(error)
-
-
-def _run_batch(connection: Connection, batch: list[_Job]) -> None:
-    """All in one commit."""
-    if len(batch) == 1:
-        _run_alone(connection, batch)
-        return
-    try:
-        with connection.begin():
-            for job in batch:
-                _run_in_savepoint(connection, job)
-    except BaseException as error:  # noqa: BLE001  (every caller gets it: nothing was committed)
-        failure = _for_caller(error)
-        for job in batch:
-            job.error = failure
-
-
-def _run_in_savepoint(connection: Connection, job: _Job) -> None:
-    try:
-        with connection.begin_nested():
-            job.value = job.work(connection)
-    except BaseException as error:
-        if _is_database_failure(error):
-            raise  # SQLite may have rolled everything back: the whole commit has failed
-        job.error = error
-
-
-def _is_database_failure(error: BaseException) -> bool:
-    return isinstance(error, DatabaseError) and not isinstance(error, _OF_THE_WORK)
-
-
-def _for_caller(error: BaseException) -> BaseException:
-    if _is_database_failure(error):
-        assert isinstance(error, DatabaseError)
-        return StoreUnavailable(f"the database refused: {error.orig}")
-    return error
-
-
-def _resolve(batch: list[_Job]) -> None:
-    for job in batch:
+def _resolve(jobs: list[Job]) -> None:
+    for job in jobs:
         if job.future.done():  # its caller has gone away
             continue
         if job.error is None:

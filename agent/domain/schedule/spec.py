@@ -73,3 +73,6 @@ class Schedule:
     overlap: Overlap = Overlap.SKIP
     catch_up: CatchUp = field(default_factory=CatchUp)
     count_from: CountFrom = CountFrom.START
+    paused: bool = False
+    """The owner's own pause; a node may pause it besides, and both must be lifted."""
+    paused_reason: str | None = None

@@ -125,7 +125,7 @@ OPERATIONS: tuple[Operation, ...] = (
     ),
     post(
         "/v1/recurring/{id}/resume", "Recurring", "Plan again; the pause counts as downtime.",
-        errors=(MISSING,),
+        errors=(MISSING, (409, "paused_by_owner")),
     ),
     post(
         "/v1/recurring/{id}/run", "Action", "One occurrence now, beside the schedule.",

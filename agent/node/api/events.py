@@ -95,6 +95,7 @@ class EventEndpoints:
                 "agent_id": meta.agent_id,
                 "agent_epoch": meta.agent_epoch,
                 "seq": seq,
+                "cursor": meta.cursor,
                 "actions": [action_view(action, now) for action in found.actions],
                 "recurring": [
                     rule_view(connection, rule, place, now, latest=0) for rule in found.rules

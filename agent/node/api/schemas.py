@@ -8,11 +8,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from agent.domain.definition import ApprovalState, OnRestart, Owner, Requester, RiskLevel
 from agent.domain.lane import Lane
-from agent.domain.lifecycle import ExecutionStatus
-from agent.domain.phase import Phase
-from agent.domain.schedule.spec import CatchUpMode, CountFrom, Overlap
+from agent.infra.definition_schema import DEFINITION, EXECUTION, PARTS
 from agent.infra.openapi import (
     FLAG,
     ID,
@@ -32,50 +29,15 @@ from agent.infra.openapi import (
 )
 from agent.node.doctor.check import State
 
-_RETRY = {"max_attempts": WHOLE, "delay_s": NUMBER, "backoff": NUMBER, "max_delay_s": NUMBER}
-_APPROVAL = {
-    "state": words(ApprovalState), "by": TEXT, "at": INSTANT, "reason": TEXT,
-    "expires_at": INSTANT, "digest": TEXT,
-}  # fmt: skip
-_SCHEDULE = {
-    "cron": TEXT, "every": TEXT, "at": TEXT, "date": INSTANT, "after": TEXT, "timezone": TEXT,
-    "duration_s": NUMBER, "jitter_s": NUMBER, "delay_s": NUMBER, "ends_at": INSTANT,
-    "max_runs": WHOLE, "overlap": words(Overlap), "count_from": words(CountFrom),
-    "catch_up": {
-        "anyOf": [
-            words(CatchUpMode),
-            shape({"mode": words(CatchUpMode), "max_age_s": NUMBER, "max_count": WHOLE}),
-        ]
-    },
-}  # fmt: skip
-_DEFINITION = {
-    "id": ID, "kind": KIND, "owner": words(Owner), "revision": WHOLE, "payload": OBJECT,
-    "metadata": OBJECT, "labels": LABELS, "from_date": INSTANT, "to_date": INSTANT,
-    "should_be_executed": FLAG, "app_names": many(TEXT), "timeout_s": NUMBER, "grace_s": NUMBER,
-    "retry": ref("Retry"), "on_restart": words(OnRestart), "start_deadline_s": NUMBER,
-    "dry_run": FLAG, "requester": words(Requester), "approval": ref("Approval"),
-    "created_at": {"type": ["string", "number"]}, "proposed_by": TEXT, "correlation_id": TEXT,
-    "node": TEXT, "service": TEXT, "risk_level": words(RiskLevel), "confidence": NUMBER,
-    "approval_required": FLAG, "autonomous_eligible": FLAG,
-    "rollback_reference": {"type": ["string", "object"]}, "retry_of": ID,
-    "schedule": {"anyOf": [ref("Schedule"), TEXT]}, "recurring_id": ID, "nominal_at": INSTANT,
-    "requires": many(TEXT),
-}  # fmt: skip
-_EXECUTION = {
-    "execution_status": words(ExecutionStatus), "reason": maybe(TEXT), "attempt": WHOLE,
-    "started_at": maybe(INSTANT), "ended_at": maybe(INSTANT), "exit_code": maybe(WHOLE),
-    "signal": maybe(WHOLE), "error": maybe(TEXT), "verdict": maybe(TEXT),
-    "output": maybe(OBJECT), "missed": maybe(OBJECT),
-}  # fmt: skip
 _STANDING = {
-    "phase": words(Phase), "accepted_at": INSTANT, "due_at": maybe(INSTANT), "parallel": FLAG,
+    "phase": ref("Phase"), "accepted_at": INSTANT, "due_at": maybe(INSTANT), "parallel": FLAG,
     "lane": {"type": "string", "enum": [lane.word for lane in Lane]}, "stopping": maybe(TEXT),
     "progress": maybe(shape({"percent": maybe(NUMBER), "message": maybe(TEXT)})),
     "parked": maybe(TEXT),
 }  # fmt: skip
 _SUMMARY = {
-    "id": ID, "kind": KIND, "phase": words(Phase), "execution_status": words(ExecutionStatus),
-    "reason": maybe(TEXT), "attempt": WHOLE, "owner": maybe(words(Owner)),
+    "id": ID, "kind": KIND, "phase": ref("Phase"), "execution_status": ref("ExecutionStatus"),
+    "reason": maybe(TEXT), "attempt": WHOLE, "owner": maybe(ref("Owner")),
     "due_at": maybe(INSTANT), "from_date": maybe(INSTANT), "to_date": maybe(INSTANT),
     "started_at": maybe(INSTANT), "ended_at": maybe(INSTANT), "exit_code": maybe(WHOLE),
     "error": maybe(TEXT), "accepted_at": INSTANT, "labels": LABELS, "recurring_id": maybe(ID),
@@ -83,7 +45,7 @@ _SUMMARY = {
 _EVENT = {"seq": WHOLE, "mark": TEXT, "type": TEXT, "at": INSTANT}
 _BRAKE = {
     "id": WHOLE, "kind": maybe(KIND), "labels": LABELS, "reason": TEXT, "by": TEXT,
-    "created_at": INSTANT, "expires_at": maybe(INSTANT),
+    "created_at": INSTANT, "expires_at": maybe(INSTANT), "freeze": maybe(TEXT),
 }  # fmt: skip
 _PAUSE = {
     "paused": FLAG, "pause_reason": maybe(TEXT), "paused_by": maybe(TEXT),
@@ -93,6 +55,8 @@ _RUNNING = shape({"id": ID, "kind": KIND, "attempt": WHOLE})
 _RECURRING = {
     "id": ID, "kind": KIND, "schedule": ref("Schedule"),
     "state": {"type": "string", "enum": ["active", "paused", "ended"]}, "paused": maybe(TEXT),
+    "paused_by": maybe({"type": "string", "enum": ["node", "owner", "both"]}),
+    "anchor_at": INSTANT, "since_at": INSTANT,
     "next_at": maybe(INSTANT), "next_nominal_at": maybe(INSTANT),
     "last_nominal_at": maybe(INSTANT), "run_count": WHOLE, "ended_at": maybe(INSTANT),
     "ended_reason": maybe(TEXT), "zone": TEXT, "offset_s": NUMBER, "latest": many(OBJECT),
@@ -110,7 +74,7 @@ _STATUS = {
     "started_at": maybe(INSTANT), "uptime_s": maybe(NUMBER),
     "counts": {"type": "object", "additionalProperties": WHOLE}, "queued": WHOLE,
     "next_due_at": maybe(INSTANT), "recurring": OBJECT, "paused": FLAG,
-    "brakes": many(ref("Brake")),
+    "brakes": many(ref("Brake")), "labels": LABELS,
     "refused_definitions": WHOLE, "running": many(_RUNNING), "store_problem": maybe(TEXT),
     "core": shape(_CORE),
     "runner": shape(
@@ -122,31 +86,21 @@ _STATUS = {
     ),
 }  # fmt: skip
 _KIND = {
-    "kind": KIND, "description": TEXT, "risk_level": maybe(words(RiskLevel)), "mode": TEXT,
+    "kind": KIND, "description": TEXT, "risk_level": maybe(ref("RiskLevel")), "mode": TEXT,
     "parallel": FLAG, "timeout_s": maybe(NUMBER), "grace_s": maybe(NUMBER),
-    "on_restart": words(OnRestart), "dry_run": FLAG, "payload_schema": maybe(OBJECT),
+    "on_restart": ref("OnRestart"), "dry_run": FLAG, "payload_schema": maybe(OBJECT),
     "rollback": maybe(TEXT), "user": maybe(TEXT), "limits": OBJECT,
     "path": TEXT, "digest": TEXT, "faults": many(TEXT),
 }  # fmt: skip
 _DECISION = {"at": maybe(INSTANT), "what": TEXT, "reason": maybe(TEXT), "evidence": OBJECT}
 
 SCHEMAS: Mapping[str, Schema] = {
-    "Error": shape(
-        {
-            "error": TEXT, "message": TEXT,
-            "faults": many(shape({"path": TEXT, "message": TEXT})),
-            "expected": WHOLE, "acked": WHOLE,
-        },
-        "faults", "expected", "acked",
-    ),
-    "Retry": shape(_RETRY, *_RETRY),
-    "Approval": shape(_APPROVAL, *(name for name in _APPROVAL if name != "state")),
-    "Schedule": shape(_SCHEDULE, *_SCHEDULE),
-    "NewDefinition": shape(_DEFINITION, *(name for name in _DEFINITION if name != "kind")),
+    **PARTS,
+    "NewDefinition": shape(DEFINITION, *(name for name in DEFINITION if name != "kind")),
     "Definition": shape(
-        _DEFINITION, *(name for name in _DEFINITION if name not in ("id", "kind", "owner"))
+        DEFINITION, *(name for name in DEFINITION if name not in ("id", "kind", "owner"))
     ),
-    "Action": shape(_EXECUTION | _STANDING, "parked", all_of="Definition"),
+    "Action": shape({**EXECUTION, **_STANDING}, "parked", all_of="Definition"),
     "Summary": shape(_SUMMARY),
     "Actions": shape({"actions": many(ref("Summary")), "next": maybe(TEXT)}),
     "Event": shape(_EVENT),
@@ -161,7 +115,7 @@ SCHEMAS: Mapping[str, Schema] = {
     "State": shape(
         {
             "agent_id": TEXT, "agent_epoch": TEXT, "seq": WHOLE, "actions": many(ref("Action")),
-            "next": maybe(TEXT),
+            "next": maybe(TEXT), "cursor": TEXT,
         }
     ),
     "Status": shape(_STATUS),

@@ -18,7 +18,7 @@ from agent.node.store.meta import read_meta, write_meta
 
 UNSHELVED_PER_TURN_MAX = 2_000  # so that a hundred thousand let go at once do not hold up exits
 
-_SELECT = "SELECT id, kind, labels, reason, by, created_at, expires_at, elapses FROM brakes"
+_SELECT = "SELECT * FROM brakes"  # a new agentctl may look before the new agentd has migrated
 
 
 def insert(connection: sqlite3.Connection, values: dict[str, Any], now: datetime) -> Brake:
@@ -35,11 +35,12 @@ def put_back(connection: sqlite3.Connection, brake: Brake) -> None:
     expires_at = None if brake.expires_at is None else to_us(brake.expires_at)
     connection.execute(
         "INSERT OR REPLACE INTO brakes"
-        " (id, kind, labels, reason, by, created_at, expires_at, elapses)"
-        " VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
+        " (id, kind, labels, reason, by, created_at, expires_at, elapses, freeze)"
+        " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
         (
             brake.id, brake.kind, json.dumps(dict(brake.labels), sort_keys=True), brake.reason,
             brake.by, to_us(brake.created_at), expires_at, brake.elapses,
+            brake.freeze,
         ),
     )  # fmt: skip
 
@@ -113,4 +114,5 @@ def _from_row(row: sqlite3.Row) -> Brake:
         created_at=from_us(row["created_at"]),
         expires_at=None if row["expires_at"] is None else from_us(row["expires_at"]),
         elapses=bool(row["elapses"]),
+        freeze=row["freeze"] if "freeze" in row.keys() else None,  # noqa: SIM118  (no mapping)
     )

@@ -41,6 +41,7 @@ _UPDATE, _UPDATE_UNREADABLE = (
     f"UPDATE recurring SET {', '.join(f'{name} = ?' for name in names)} WHERE id = ?"
     for names in (_COLUMNS[1:], _STANDING)
 )
+_HELD = ""  # in `paused`: this node has not paused it, its definition has (no reason is empty)
 PAGE_BYTES_MAX = 2 * 1024 * 1024  # of definitions: five hundred of the largest would be 40 MB
 _PLANNED = "next_at IS NOT NULL AND paused IS NULL AND parked IS NULL"
 OVERDUE_MAX = 5_000  # a forecast of a node that is paused for long looks at no more of them
@@ -333,7 +334,7 @@ def _to_row(rule: Recurring) -> tuple[Any, ...]:
         _maybe_us(rule.next_at),
         _maybe_us(rule.next_nominal_at),
         definition.schedule.after if definition.schedule else None,
-        rule.paused,
+        _HELD if rule.paused is None and rule.paused_by_owner is not None else rule.paused,
         _maybe_us(rule.ended_at),
         rule.ended_reason,
         rule.parked,
@@ -354,7 +355,7 @@ def _from_row(row: sqlite3.Row) -> Recurring:
         ),
         next_at=_maybe_instant(row["next_at"]),
         next_nominal_at=_maybe_instant(row["next_nominal_at"]),
-        paused=row["paused"],
+        paused=row["paused"] if unreadable else row["paused"] or None,
         ended_at=_maybe_instant(row["ended_at"]),
         ended_reason=row["ended_reason"],
         parked=row["parked"] or unreadable,

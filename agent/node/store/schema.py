@@ -69,6 +69,11 @@ def _recurring_and_brakes(db: Database) -> None:
         db.execute(statement)
 
 
+@migrations(name="0003_freezes")
+def _freezes(db: Database) -> None:
+    db.execute("ALTER TABLE brakes ADD COLUMN freeze TEXT")
+
+
 _RECURRING = (
     "ALTER TABLE actions ADD COLUMN recurring_id TEXT",
     "ALTER TABLE actions ADD COLUMN nominal_at INTEGER",

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import sqlite3
 
-NEWEST = "0002_recurring_and_brakes"
+NEWEST = "0003_freezes"
 """The last migration of `agent.node.store.schema`; a test holds the two together."""
 
 

@@ -22,13 +22,15 @@ from agent.domain.reconcile import Verdict
 from agent.domain.recurring import Ended
 from agent.domain.starting import unstart
 from agent.node.catalogue import Kinds
+from agent.node.freezing import apply_freeze, apply_thaw
 from agent.node.ledger import Ledger
 from agent.node.occurrences import Planner
 from agent.node.recurring import apply_definition
 from agent.node.store import actions, recurring
 from agent.node.store.meta import read_meta, write_meta
+from agent.wire.canonical import digest_of_document
 from agent.wire.definition import REVISION_MAX, decode_definition
-from agent.wire.messages import PullAnswer, Request
+from agent.wire.messages import FREEZE, THAW, PullAnswer, Request
 from agent.wire.strict_json import BadItem
 
 REQUESTS_REMEMBERED = 256
@@ -44,6 +46,8 @@ class Applied:
     """What the pull itself ended, as it is now; for who counts."""
     refused: list[tuple[str | None, str]] = field(default_factory=list)
     changed: int = 0
+    restrained: bool = False
+    """Whether brakes are others than before: `restraints.json` has to follow."""
 
 
 def apply_pull(
@@ -146,9 +150,23 @@ def _follow_up(
     if action.execution_status is ExecutionStatus.STARTED:
         applied.started.append(action)
     elif action.execution_status is ExecutionStatus.NULL:
-        ending = _cannot_run(kinds, action, now)
+        ending = _over_with_its_rule(connection, action, now) or _cannot_run(kinds, action, now)
         if ending is not None:
             applied.ended.append(ledger.move(connection, action, ending))
+
+
+def _over_with_its_rule(
+    connection: sqlite3.Connection, action: Action, now: datetime
+) -> Transition | None:
+    """An occurrence that the core asked for, and whose recurring action it has withdrawn since.
+
+    In what was not sent before, the withdrawal may come first: it would find nothing to end.
+    """
+    named = action.definition.recurring_id
+    rule = None if named is None else recurring.by_id(connection, named)
+    if rule is None or rule.definition.should_be_executed or action.attempt:
+        return None
+    return unstart(action, Reason.WITHDRAWN, now)
 
 
 def _cannot_run(kinds: Kinds, action: Action, now: datetime) -> Transition | None:
@@ -167,12 +185,29 @@ def _decode(document: Any, kinds: Kinds) -> Definition:
     if isinstance(document, BadItem):
         raise InvalidDocument([Fault("", document.why)])
     definition = decode_definition(document, owner=Owner.CORE.value)
-    faults = list(kinds.approval_faults(definition))
+    faults: list[Fault] = []
+    if definition.should_be_executed:  # a withdrawal starts nothing, so nobody has to approve it
+        faults += [*kinds.approval_faults(definition), *_digest_faults(document, definition)]
     if definition.owner is not Owner.CORE:
         faults.append(Fault("owner", "the core can only send what it owns"))
     if faults:
         raise InvalidDocument(faults)
     return definition
+
+
+def _digest_faults(document: Mapping[str, Any], definition: Definition) -> tuple[Fault, ...]:
+    """An approval is for one content. What this node makes of it (occurrences) is not sent here."""
+    approval = definition.approval
+    if approval is None or approval.digest is None:
+        return ()
+    found = digest_of_document(document)  # of what was sent, not of what this version makes of it
+    if found == approval.digest.lower():
+        return ()
+    text = (
+        f"{shown(approval.digest)} is not the digest of this definition, which is {found}: it was "
+        "changed since it was approved; it has to be approved again"
+    )
+    return (Fault("approval.digest", text),)
 
 
 def _readable_head(document: Any) -> tuple[str | None, int | None]:
@@ -202,8 +237,25 @@ def _serve_requests(
             write_meta(connection, state_owed=read_meta(connection).state_owed + 1)
         elif request.type == "cancel_local" and request.action_id is not None:
             _cancel_local(connection, ledger, request.action_id, now, applied)
+        elif request.type in (FREEZE, THAW):
+            _restrain(connection, request, now, applied)
     if requests:
         write_meta(connection, requests_done=" ".join(done[-REQUESTS_REMEMBERED:]))
+
+
+def _restrain(
+    connection: sqlite3.Connection, request: Request, now: datetime, applied: Applied
+) -> None:
+    """A request that means nothing here is told in the log: it has no answer of its own."""
+    try:
+        if request.type == FREEZE:
+            changed = apply_freeze(connection, request, now, applied.moment)
+        else:
+            changed = apply_thaw(connection, request)
+    except InvalidDocument as error:
+        applied.refused.append((None, f"{request.type}: {error}"))
+        return
+    applied.restrained = applied.restrained or changed
 
 
 def _cancel_local(

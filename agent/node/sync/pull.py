@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import sqlite3
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from typing import Any
 
 from agent.infra.clock import Clock
@@ -48,6 +48,8 @@ class Pull:
         self._nudged = asyncio.Event()
         self._asked: list[asyncio.Future[PullAnswer]] = []
         self.on_polling: Callable[[bool], None] = lambda _polling: None
+        self.on_restrained: Callable[[], Awaitable[None]] = _nothing
+        """Brakes were put on or lifted by the core, and that is committed."""
 
     def nudge(self) -> None:
         """Pull now: ends a long poll, a back-off and the wait between fallback pulls."""
@@ -125,6 +127,8 @@ class Pull:
         if answer.actions or answer.requests or await self._cursor_moved(answer.cursor):
             applied = await self._write_until_done(apply)
             self._act(applied)
+            if applied.restrained:
+                await self.on_restrained()
             await self._engine.until_answered(applied.started)
 
     async def _cursor_moved(self, cursor: str) -> bool:
@@ -175,3 +179,7 @@ class Pull:
             if self._cuts >= CUTS_BEFORE_POLLING:
                 self._state.polling = True
                 self.on_polling(True)
+
+
+async def _nothing() -> None:
+    return

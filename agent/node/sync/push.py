@@ -54,6 +54,8 @@ class Push:
         self._state = state
         self._log = log
         self._wake = asyncio.Event()
+        self.on_doubt: Callable[[], None] = lambda: None
+        """The core may not know any more what this node told it; who tells it something asks."""
         self.on_reached: Callable[[], None] = lambda: None
         """The core took something: whoever waits before asking it again need not."""
 
@@ -78,6 +80,7 @@ class Push:
 
     async def _send_owed_state(self, owed: int) -> None:
         """A node from a backup may owe it under an epoch that was superseded since: a fork, too."""
+        self.on_doubt()
         while True:
             try:
                 await self.send_state()
@@ -96,6 +99,7 @@ class Push:
         A node with nothing new to say would never find out, and neither would the core.
         """
         self._state.recheck = False
+        self.on_doubt()
         meta, newest = await self._store.read(lambda c: (read_meta(c), events.next_seq(c) - 1))
         nothing = EventsPush(agent_epoch=meta.agent_epoch, events=[])
         try:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from typing import Any
 
 from agent.domain.instants import format_instant
@@ -21,6 +22,7 @@ from agent.wire.brake import encode_brake
 from agent.wire.definition import FEATURES
 from agent.wire.messages import NodeReport
 
+CATALOGUE_S_MAX = 5.0  # how long the first report waits for a runner; then it tells of no kinds
 PROGRESS_S = 1.0  # how often progress is looked at, and only while something runs
 
 
@@ -30,6 +32,7 @@ class Report:
     def __init__(
         self, *, core: Core, runner: Runner, engine: Engine, kinds: Kinds, clock: Clock,
         jitter: Callable[[], float], version: str, host: str,
+        labels: Mapping[str, str] | None = None,
     ) -> None:  # fmt: skip
         self._core = core
         self._runner = runner
@@ -39,6 +42,7 @@ class Report:
         self._jitter = jitter
         self._version = version
         self._host = host
+        self._labels = dict(labels or {})
         self._wake = asyncio.Event()
         self._told: Mapping[str, Any] | None = None
 
@@ -46,8 +50,14 @@ class Report:
         """Something about the node may have changed."""
         self._wake.set()
 
+    def again(self) -> None:
+        """The core may be another one than before, or an older one: tell it once more."""
+        self._told = None
+        self._wake.set()
+
     async def run(self) -> None:
         """Report until cancelled or refused."""
+        await self._until_known()
         self._told = None
         while True:
             self._wake.clear()
@@ -60,9 +70,18 @@ class Report:
             if comparable != self._told:
                 async for attempt in until_reached(self._jitter, _say_nothing):
                     with attempt:
+                        # Told now, not when the core could not be reached: it measures our clock.
+                        report.clock["now"] = format_instant(self._clock.now())
                         await self._core.put_node(report)
                 self._told = comparable
             await self._wait()
+
+    async def _until_known(self) -> None:
+        """A new process knows neither brakes nor kinds; the core would take that for a change."""
+        await self._engine.looked.wait()
+        with suppress(TimeoutError):
+            async with asyncio.timeout(CATALOGUE_S_MAX):
+                await self._kinds.looked.wait()
 
     async def _wait(self) -> None:
         """While something runs its progress is looked at; otherwise only a change wakes this."""
@@ -77,6 +96,7 @@ class Report:
             version=self._version,
             features=sorted(FEATURES),
             host=self._host,
+            labels=self._labels,
             clock={"now": format_instant(self._clock.now())} | self._engine.clock_watch.view(),
             brakes=[encode_brake(brake) for brake in self._engine.brakes],
             pause=dict(self._engine.pause),

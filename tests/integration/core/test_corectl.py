@@ -193,7 +193,7 @@ def test_agents_are_listed_and_shown(shared_core: CoreProcess) -> None:
         (["--core", "http://[::1", "agents"], 2, "not a URL"),
         (["--token-file", __file__, "agents"], 2, "one token"),
         (["--token-file", "/none", "agents"], 2, "token file"),
-        (["--token-file", "/dev/null", "agents"], 5, "token"),
+        (["--token-file", "/dev/null", "agents"], 2, "is empty"),
         (["sing"], 2, "No such command"),
     ],
 )

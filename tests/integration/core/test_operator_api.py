@@ -9,7 +9,11 @@ from typing import Any
 
 import pytest
 
-from tests.contract.conftest import core_process, door  # noqa: F401  (fixtures of both doors)
+from tests.contract.conftest import (  # noqa: F401  (fixtures of all doors)
+    core_process,
+    door,
+    postgres_core_process,
+)
 from tests.contract.test_node_protocol import dispatched, ids, rejected, scenario
 from tests.fakes.core_backends import Backend
 from tests.fakes.reporting_node import ReportingNode, item
@@ -222,3 +226,18 @@ async def test_a_restored_core_learns_what_it_forgot(backend: Backend) -> None:
     assert ids(await node.pull(cursor="")) == []
     error = await rejected(backend.cancel(name, {"if_started": "stop"}))
     assert error.code == "definition_unknown"
+
+
+@scenario
+async def test_what_waits_for_an_approval_is_in_no_answer_and_never_lost(backend: Backend) -> None:
+    node = await ReportingNode.enrolled(backend)
+    answer = await backend.dispatch({"kind": "k", "node": node.id, "risk_level": "dangerous"})
+    assert answer["outcome"] == "pending_approval"
+    assert ids(await node.pull()) == []
+    assert ids(await node.pull(cursor="")) == []
+    await node.put_state([])
+    assert (await backend.action(answer["action_id"]))["phase"] == "PENDING_APPROVAL"
+    assert (await backend.cancel(answer["action_id"], {}))["phase"] == "CANCELLED"
+    await node.put_state([])
+    assert ids(await node.pull(cursor="")) == []
+    assert (await backend.action(answer["action_id"]))["phase"] == "CANCELLED"

@@ -11,9 +11,10 @@ import pytest
 from agent.domain.lane import Lane
 from agent.domain.lifecycle import ExecutionStatus
 from agent.node.catalogue import Kinds
-from agent.node.store import actions, events
+from agent.node.store import actions, events, recurring
 from agent.node.store.meta import read_meta
 from agent.node.sync.apply import Applied, apply_pull
+from agent.wire.canonical import digest_of_document
 from agent.wire.execution import decode_execution
 from agent.wire.messages import PullAnswer, Request, decode_message
 from tests.integration.node.database import make_kinds, make_ledger, open_memory
@@ -112,6 +113,73 @@ def test_dangerous_needs_an_approval_record(node: Node) -> None:
     )
     assert [action_id for action_id, _ in applied.refused] == ["no", "pending"]
     assert node.status("yes") == ("NULL", None)
+
+
+def test_a_withdrawal_needs_nobody_s_approval(node: Node) -> None:
+    """What was harmless when it came may be dangerous by now: all the more it can be withdrawn."""
+    node.pull(core_definition("a"), core_definition("r", schedule={"every": "1h"}))
+    node.kinds = make_kinds(plain={"risk_level": "dangerous"})
+    applied = node.pull(
+        core_definition("a", revision=2, should_be_executed=False),
+        core_definition("r", revision=2, should_be_executed=False, schedule={"every": "1h"}),
+        core_definition("unseen", should_be_executed=False, approval={"state": "pending"}),
+        core_definition("wanted"),
+    )
+    assert [action_id for action_id, _ in applied.refused] == ["wanted"]
+    assert node.status("a") == node.status("unseen") == ("WONT_START", "withdrawn")
+    rule = recurring.by_id(node.connection, "r")
+    assert rule is not None
+    assert rule.ended_at is not None
+
+
+def test_somebody_must_have_approved_what_is_dangerous(node: Node) -> None:
+    applied = node.pull(
+        core_definition("nobody", kind="risky", approval={"state": "approved"}),
+        core_definition("empty", kind="risky", approval={"state": "approved", "by": ""}),
+        core_definition("harmless", approval={"state": "approved"}),
+    )
+    assert [action_id for action_id, _ in applied.refused] == ["nobody", "empty"]
+
+
+def approved(document: dict[str, Any], **record: Any) -> dict[str, Any]:
+    given = {"state": "approved", "by": "ann", "digest": digest_of_document(document)}
+    return document | {"approval": given | record}
+
+
+def test_an_approval_is_for_the_definition_that_it_names(node: Node) -> None:
+    """What is not what was approved is refused; the revision that was stays in force."""
+    asked = core_definition("a", kind="risky", payload={"n": 1.0}, x_new={"of": "later"})
+    other = approved(asked) | {"payload": {"n": 2}, "revision": 2}
+    assert node.pull(approved(asked), approved(asked) | {"revision": 3}).refused == []
+    refused = node.pull(other | {"revision": 4}, approved(core_definition("b")) | {"kind": "risky"})
+    assert [action_id for action_id, _ in refused.refused] == ["a", "b"]
+    assert "approved again" in refused.refused[0][1]
+    [fault] = node.events("definition_refused")[0]["faults"]
+    assert fault["path"] == "approval.digest"
+    assert node.status("a") == ("NULL", None)
+    kept = actions.by_id(node.connection, "a")
+    assert kept is not None
+    assert (kept.definition.revision, kept.definition.payload) == (3, {"n": 1.0})
+    assert actions.by_id(node.connection, "b") is None
+    withdrawn = approved(asked) | {"revision": 5, "should_be_executed": False}
+    assert node.pull(withdrawn).refused == [], "a withdrawal is no other content"
+    assert node.status("a") == ("WONT_START", "withdrawn")
+
+
+def test_no_rule_approves_what_is_dangerous(node: Node) -> None:
+    by_rule = approved(core_definition("a", kind="risky"), by="policy:all")
+    safe = approved(core_definition("b"), by="policy:all")
+    applied = node.pull(by_rule, safe)
+    assert [action_id for action_id, _ in applied.refused] == ["a"]
+    assert "person" in applied.refused[0][1]
+    assert node.status("b") == ("NULL", None)
+
+
+def test_an_approved_recurring_action_is_checked_as_it_came(node: Node) -> None:
+    """Its occurrences carry its record; they are made here, and nobody compares them."""
+    rule = core_definition("r", kind="risky", schedule={"every": "1h"})
+    applied = node.pull(approved(rule), approved(rule) | {"id": "s"})
+    assert [action_id for action_id, _ in applied.refused] == ["s"]
 
 
 def test_an_empty_pull_cancels_nothing(node: Node) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from tests.simulation.checker import ends, history, queue, rules, starts
+from tests.simulation.checker import ends, history, people, queue, rules, starts
 from tests.simulation.checker.violation import Violation
 from tests.simulation.evidence import Evidence
 
@@ -19,6 +19,12 @@ def check(evidence: Evidence) -> list[Violation]:
         *queue.check_overlaps(evidence, ran),
         *rules.check_instants(evidence),
         *rules.check_alone(evidence, ran),
+        *people.check_allowed(evidence, ran),
+        *people.check_refused(evidence, ran),
+        *people.check_frozen(evidence),
+        *people.check_lifts(evidence),
+        *people.check_reports(evidence),
+        *people.check_found(evidence),
         *history.check_delivery(evidence),
         *history.check_final(evidence),
         *ends.check_no_bugs(evidence),

@@ -68,11 +68,17 @@ def check_agreement(evidence: Evidence) -> Iterator[Violation]:
                 yield Violation("P4", f"{action_id} on {node}: {text}", action_id)
     for (node, action_id, _), row in known.items():
         accounted = row["status"] in FINAL or row["lost_at"] or row["refused"]
-        accounted = accounted or action_id in evidence.nodes[node].rules
+        accounted = accounted or action_id in evidence.nodes[node].rules or stayed_here(row)
         if not accounted and not (evidence.restored() and row["wanted"] == 0):
             yield Violation(
                 "P2", f"{action_id} is unknown on {node}, and not called lost", action_id
             )
+
+
+def stayed_here(row: Row) -> bool:
+    """Refused or withdrawn before it was sent: it ended at the core, and its status stays NULL."""
+    refused = row["approval_state"] in ("rejected", "expired")
+    return refused or (row["wanted"] == 0 and row["delivered_seq"] is None)
 
 
 def _is_conflict(known: dict[tuple[str, str, str], Row], node: str, action_id: str) -> bool:

@@ -154,7 +154,8 @@ def _acknowledged(evidence: Evidence, start: Start) -> list[tuple[str, bool, str
         if seen.node != start.node:
             continue
         if seen.what == "node_restored":
-            newest = []  # it forgot what it had acknowledged
+            newest = []  # it forgot what it had acknowledged,
+            answered.clear()  # and is told anew what an old cursor had stood for
         elif seen.what == "pull_answered":
             told = [one for one in seen["definitions"] if one[0] == start.id]
             answered[seen["cursor"]] += told

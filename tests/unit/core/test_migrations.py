@@ -12,9 +12,9 @@ from alembic.config import Config
 from alembic.migration import MigrationContext
 from alembic.script import ScriptDirectory
 
-from agent.core.store.dialect import open_engine
 from agent.core.store.migrate import HEAD, MIGRATIONS, UnknownSchema, UnusableDatabase, migrate
 from agent.core.store.schema import metadata
+from agent.core.store.sqlite import open_engine
 
 
 def described(path: Path) -> dict[str, Any]:
@@ -97,6 +97,9 @@ def test_every_query_has_an_index(tmp_path: Path) -> None:
         "SELECT * FROM actions WHERE status='FAILED' ORDER BY row DESC LIMIT 50",
         "SELECT * FROM actions WHERE kind='k' ORDER BY row DESC LIMIT 50",
         "SELECT * FROM actions WHERE agent_id='n' ORDER BY row DESC LIMIT 50",
+        "SELECT * FROM actions WHERE recurring_id='r' ORDER BY row DESC LIMIT 50",
+        "SELECT * FROM actions WHERE recurring_id='r' AND agent_id='n' ORDER BY row DESC LIMIT 50",
+        "SELECT * FROM recurring WHERE id IN (SELECT id FROM recurring WHERE node IN ('n'))",
         "SELECT mark FROM events WHERE agent_id='n' AND mark IN ('a','b')",
         "SELECT * FROM events WHERE agent_id='n' AND action_id='a' AND id>1 ORDER BY id",
         "SELECT * FROM events WHERE id>1 ORDER BY id LIMIT 10",
@@ -104,6 +107,15 @@ def test_every_query_has_an_index(tmp_path: Path) -> None:
         "SELECT * FROM requests WHERE id='r'",
         "SELECT * FROM requests WHERE agent_id='n' AND acked_at IS NULL AND row>1",
         "SELECT * FROM credentials WHERE token_digest='d'",
+        "SELECT * FROM approvals WHERE id='a'",
+        "SELECT * FROM approvals WHERE state='pending' ORDER BY row DESC LIMIT 100",
+        "SELECT * FROM approvals WHERE agent_id='n' AND row<9 ORDER BY row DESC LIMIT 100",
+        "SELECT * FROM approvals WHERE action_id='a' ORDER BY row DESC LIMIT 100",
+        "SELECT * FROM approvals WHERE agent_id='n' AND action_id='a' AND state='pending'",
+        "SELECT * FROM approvals WHERE correlation_id='c' ORDER BY row DESC LIMIT 100",
+        "SELECT * FROM audit WHERE who='w' ORDER BY row DESC LIMIT 100",
+        "SELECT * FROM audit WHERE what='w' ORDER BY row DESC LIMIT 100",
+        "SELECT * FROM audit WHERE target='t' AND row<9 ORDER BY row DESC LIMIT 100",
     )
     with sqlite3.connect(path) as plain:
         for query in hot:

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import asyncio
 from types import SimpleNamespace
 from typing import Any
 
 from hypothesis import given
 from hypothesis import strategies as st
+from sqlalchemy.engine import Connection
 
-from agent.core.nodes.page import Page, take_changes
+from agent.core.nodes.page import _AFTER, _AGENT, Page, _standing_actions, take_changes
+from agent.core.store.inline import InlineStore
 
 
 def definition(seq: int, ref: str, size: int = 0) -> Any:
@@ -21,7 +24,7 @@ def definition(seq: int, ref: str, size: int = 0) -> Any:
 def request(seq: int) -> Any:
     return SimpleNamespace(
         seq=seq, mark=f"m{seq}", what="request", ref=f"r{seq}", definition=None,
-        request_id=f"r{seq}", type="send_state", action_id=None, by=None, reason=None,
+        request_id=f"r{seq}", type="send_state", action_id=None, by=None, reason=None, args=None,
     )  # fmt: skip
 
 
@@ -65,3 +68,20 @@ def test_pages_together_tell_every_change(refs: list[str], items_max: int) -> No
     if refs:
         # Whatever changed last was told at or after its change: its page passed that number.
         assert (seq, mark) == (len(rows), f"m{len(rows)}")
+
+
+def test_a_full_answer_reads_open_actions_only() -> None:
+    """Not the history of a node that ran a million: by the partial index, in its order."""
+
+    def explained(connection: Connection) -> list[str]:
+        query = _standing_actions().compile(
+            dialect=connection.dialect, compile_kwargs={"render_postcompile": True}
+        )
+        given = {**query.params, _AGENT.key: "n", _AFTER.key: 5}
+        values = tuple(given[name] for name in query.positiontup or ())
+        found = connection.exec_driver_sql(f"EXPLAIN QUERY PLAN {query}", values)
+        return [row[3] for row in found]
+
+    step, *of_refused_ones = asyncio.run(InlineStore.in_memory().read(explained))
+    assert all("SCAN" not in one for one in of_refused_ones)
+    assert "actions_open (agent_id=? AND owner=? AND row>?)" in step

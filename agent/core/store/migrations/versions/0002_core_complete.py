@@ -5,6 +5,8 @@ Frozen once released: a later change is a later migration.
 
 from __future__ import annotations
 
+import json
+
 import sqlalchemy as sa
 from alembic import op
 
@@ -12,7 +14,19 @@ revision = "0002"
 down_revision = "0001"
 
 _SERIAL = sa.BigInteger().with_variant(sa.Integer(), "sqlite")
+_OCCURRENCE = sa.text("recurring_id IS NOT NULL")
+_FOLLOWS_LABELS = sa.text("selector IS NOT NULL AND deleted_at IS NULL")
 _OPEN = sa.text("status IN ('NULL', 'STARTED')")
+
+
+_KNOWN_RULES = sa.text("""
+INSERT INTO recurring
+  (id, definition, node, revision, created_at, created_by, updated_at, deleted_at, correlation_id)
+SELECT id, json_remove(definition, '$.node', '$.revision', '$.should_be_executed'), agent_id,
+  revision, created_at, 'dispatch', created_at, CASE WHEN wanted THEN NULL ELSE created_at END,
+  correlation_id
+FROM actions WHERE owner = 'core' AND json_extract(definition, '$.schedule') IS NOT NULL
+""")
 
 
 def upgrade() -> None:
@@ -48,6 +62,7 @@ def _agents() -> None:
         _text("api_token"),
     ):
         op.add_column("agents", column)
+    op.create_index("agents_state", "agents", ["decommissioned_at", "silent_at"])
     op.create_table(
         "agent_labels",
         _text("agent_id", needed=True),
@@ -63,8 +78,10 @@ def _actions() -> None:
         _text("correlation_id"),
         _text("recurring_id"),
         _text("retry_of"),
+        _text("service"),
         _text("approval_state"),
         _instant("ended_at"),
+        _text("standing"),
     ):
         op.add_column("actions", column)
     for name, by in (
@@ -73,24 +90,52 @@ def _actions() -> None:
         ("approval", "approval_state"),
     ):
         op.create_index(f"actions_of_{name}", "actions", [by, "row"])
+    op.create_index(
+        "actions_occurring", "actions", ["recurring_id", "agent_id", "row"],
+        sqlite_where=_OCCURRENCE, postgresql_where=_OCCURRENCE,
+    )  # fmt: skip
+    for name, by in (("retry", "retry_of"), ("service", "service")):
+        given = sa.text(f"{by} IS NOT NULL")
+        op.create_index(
+            f"actions_of_{name}", "actions", [by, "row"],
+            sqlite_where=given, postgresql_where=given,
+        )  # fmt: skip
+    op.create_index("actions_of_creation", "actions", ["created_at"])
     op.create_index("actions_of_end", "actions", ["ended_at"])
     op.create_index(
-        "actions_open", "actions", ["agent_id", "row"], sqlite_where=_OPEN, postgresql_where=_OPEN
-    )
-    if op.get_bind().dialect.name == "sqlite":  # no other database has known 0001 in use
-        for name in ("correlation_id", "recurring_id", "retry_of"):
-            op.execute(
-                f"UPDATE actions SET {name} = json_extract(definition, '$.{name}') "
-                "WHERE definition IS NOT NULL"
-            )
+        "actions_open", "actions", ["agent_id", "owner", "row"],
+        sqlite_where=_OPEN, postgresql_where=_OPEN,
+    )  # fmt: skip
+    _copy_out_of_definitions(op.get_bind())
     # When it ended was not kept: the definition's age is the oldest that it can be.
     op.execute("UPDATE actions SET ended_at = created_at WHERE NOT status IN ('NULL', 'STARTED')")
 
 
+def _copy_out_of_definitions(connection: sa.Connection) -> None:
+    names = ("correlation_id", "recurring_id", "retry_of", "service")
+    if connection.dialect.name == "sqlite":
+        for name in names:
+            op.execute(
+                f"UPDATE actions SET {name} = json_extract(definition, '$.{name}') "
+                "WHERE definition IS NOT NULL"
+            )
+        return
+    # PostgreSQL's own functions refuse a document with a \u0000 in it, wherever that stands.
+    found = connection.execute(
+        sa.text("SELECT row, definition FROM actions WHERE definition IS NOT NULL")
+    ).all()
+    values = [
+        {"row": row, **{name: json.loads(text).get(name) for name in names}} for row, text in found
+    ]
+    if values:
+        update = "UPDATE actions SET " + ", ".join(f"{name} = :{name}" for name in names)
+        connection.execute(sa.text(f"{update} WHERE row = :row"), values)
+
+
 def _others() -> None:
     op.add_column("requests", _text("args"))
+    op.create_index("requests_acked", "requests", ["acked_at"])
     op.create_index("events_of_agent", "events", ["agent_id", "id"])
-    op.create_index("events_stored", "events", ["stored_at"])
     op.create_table(
         "meta",
         _text("key", needed=True),
@@ -141,6 +186,8 @@ def _people() -> None:
         sqlite_autoincrement=True,
     )
     op.create_index("audit_of_target", "audit", ["target", "row"])
+    op.create_index("audit_of_who", "audit", ["who", "row"])
+    op.create_index("audit_of_what", "audit", ["what", "row"])
 
 
 def _approvals() -> None:
@@ -170,7 +217,9 @@ def _approvals() -> None:
         sqlite_autoincrement=True,
     )
     op.create_index("approvals_of_state", "approvals", ["state", "row"])
-    op.create_index("approvals_of_action", "approvals", ["agent_id", "action_id", "row"])
+    op.create_index("approvals_of_action", "approvals", ["action_id", "agent_id", "row"])
+    op.create_index("approvals_of_agent", "approvals", ["agent_id", "row"])
+    op.create_index("approvals_of_correlation", "approvals", ["correlation_id", "row"])
 
 
 def _plans() -> None:
@@ -197,8 +246,21 @@ def _plans() -> None:
         _text("created_by", needed=True),
         _instant("updated_at", needed=True),
         _instant("deleted_at"),
+        _text("correlation_id"),
         sa.PrimaryKeyConstraint("id"),
     )
+    op.create_index("recurring_of_node", "recurring", ["node"])
+    correlated = sa.text("correlation_id IS NOT NULL")
+    op.create_index(
+        "recurring_of_correlation", "recurring", ["correlation_id"],
+        sqlite_where=correlated, postgresql_where=correlated,
+    )  # fmt: skip
+    op.create_index(
+        "recurring_selecting", "recurring", ["id"],
+        sqlite_where=_FOLLOWS_LABELS, postgresql_where=_FOLLOWS_LABELS,
+    )  # fmt: skip
+    if op.get_bind().dialect.name == "sqlite":  # what was dispatched with a schedule by 0001
+        op.execute(_KNOWN_RULES)
     op.create_table(
         "freezes",
         _row(),
@@ -216,6 +278,17 @@ def _plans() -> None:
         sqlite_autoincrement=True,
     )
     op.create_index("freezes_lifted", "freezes", ["lifted_at"])
+    op.create_table(
+        "freeze_nodes",
+        _text("agent_id", needed=True),
+        _text("freeze_id", needed=True),
+        _text("state", needed=True),
+        _instant("at", needed=True),
+        sa.PrimaryKeyConstraint("agent_id", "freeze_id"),
+    )
+    op.create_index("freeze_nodes_of", "freeze_nodes", ["freeze_id", "state", "agent_id"])
+    # Each node has a timer from now on; who fires it knows for how long (see nodes/silence.py).
+    op.execute("INSERT INTO timers (kind, ref, due_at) SELECT 'node_silent', id, 0 FROM agents")
 
 
 def _webhooks() -> None:

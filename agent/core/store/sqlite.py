@@ -11,39 +11,62 @@ from pathlib import Path
 from typing import Any
 
 from sqlalchemy import URL, Engine, create_engine, event
+from sqlalchemy.engine import Connection
+from sqlalchemy.exc import DatabaseError, DataError, IntegrityError, ProgrammingError
 from sqlalchemy.pool import StaticPool
 
-from agent.domain.errors import Fault, InvalidDocument, shown
+from agent.core.store.database import Failure
 
 BUSY_TIMEOUT_MS = 10_000
 WAL_PAGES_CHECKPOINT = 4000
 CACHE_KIB = 8 * 1024
-_SCHEME = "sqlite:///"
-_IN_MEMORY = ":memory:"
+READERS = 2
+SCHEME = "sqlite:///"
+IN_MEMORY = ":memory:"
+_OF_THE_WORK = (IntegrityError, DataError, ProgrammingError)  # its own fault, not the database's
+_NO_COLUMN_HOLDS = (OverflowError, UnicodeEncodeError)  # beyond 64 bits; half of a surrogate pair
 
 
-def require_supported(url: str) -> None:
-    """Raise `InvalidDocument` unless this version can use the database."""
-    if url.startswith(("postgresql", "postgres:")):
-        raise InvalidDocument(
-            [Fault("database", "PostgreSQL is not supported by this version yet; use sqlite:///…")]
-        )
-    if not url.startswith(_SCHEME) or url.removeprefix(_SCHEME) in ("", _IN_MEMORY):
-        raise InvalidDocument(
-            [Fault("database", f"{shown(url)} is not a database; write sqlite:////path/core.db")]
-        )
+class SqliteDatabase:
+    """A file, opened by one process at a time."""
+
+    writers = 1
+    readers = READERS
+
+    def __init__(self, url: str) -> None:
+        self.shown = url
+        self.file = file_of(url)
+
+    def open_engine(self, *, writes: bool) -> Engine:
+        """An engine whose one connection is used by one thread at a time."""
+        return open_engine(self.shown, writes=writes)
+
+    def open_for_schema(self) -> Engine:
+        """The same as a writer's."""
+        return open_engine(self.shown, writes=True)
+
+    def lock_schema(self, connection: Connection) -> None:
+        """The lock of the state directory has seen to that."""
+
+    def failure_of(self, error: BaseException) -> Failure:
+        """What is not the work's own fault may have rolled everything back."""
+        if isinstance(error, _NO_COLUMN_HOLDS):
+            return Failure.BAD_VALUE
+        if isinstance(error, DatabaseError) and not isinstance(error, _OF_THE_WORK):
+            return Failure.UNAVAILABLE
+        return Failure.OF_THE_WORK
 
 
 def file_of(url: str) -> Path:
     """Where the database is: what follows the scheme is a path as it stands, `?` and `%` too."""
-    return Path(url.removeprefix(_SCHEME))
+    return Path(url.removeprefix(SCHEME))
 
 
 def open_engine(url: str, *, writes: bool) -> Engine:
     """An engine whose one connection is used by one thread at a time."""
     # The pool keeps the one connection that a worker thread checks out for its whole life.
     engine = create_engine(
-        URL.create("sqlite", database=url.removeprefix(_SCHEME)),
+        URL.create("sqlite", database=url.removeprefix(SCHEME)),
         connect_args={"check_same_thread": False},
         poolclass=StaticPool,
         hide_parameters=True,  # an error's text goes to the log, payloads and digests do not

@@ -1,0 +1,1 @@
+"""A small client of the core for Python programs (docs/client.md)."""

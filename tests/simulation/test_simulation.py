@@ -23,6 +23,7 @@ RULED_SEEDS = range(1000, 1015)
 PEOPLED_SEEDS = [
     *range(2000, 2011),
     1,  # a node that was started again was taken to have lifted its freeze
+    2011,  # a restored node knew by its run alone what then had to run again
     103,  # what a restored node had acknowledged as withdrawn was not told to it again
 ]
 FOUND = {

@@ -18,12 +18,13 @@ from sqlalchemy.exc import IntegrityError
 from agent.core import journal
 from agent.core.nodes.incoming import Incoming, Unplaceable, read_event
 from agent.core.nodes.records import ActionRecord, Records
+from agent.core.nodes.stream import enqueue_definition
 from agent.core.occasion import Occasion
 from agent.core.store.port import AnyRow
 from agent.core.store.schema import agents, events
 from agent.domain.definition import Owner
 from agent.domain.errors import Fault, Refused
-from agent.domain.lifecycle import is_final
+from agent.domain.lifecycle import Reason, is_final
 from agent.wire import messages
 from agent.wire.messages import ERROR_FORKED, ERROR_GAP, EVENTS_PER_PUSH_MAX, GAP, EventsPush
 
@@ -36,6 +37,13 @@ _ADVANCE = (
     .where(agents.c.id == bindparam("agent"))
     .values(event_seq=bindparam("seq"), last_seen_at=bindparam("now"))
 )
+
+
+_UNKNOWN_OUTCOME = frozenset({Reason.RERUN.value, Reason.NEVER_STARTED.value})
+"""It waits again after a restart. A node from a backup may know of it by the run alone, and no full
+answer held it while it counted as started: so it is told the definition again. Rare, and a no-op
+for every other node.
+"""
 
 
 class EventsRefused(Refused):
@@ -64,6 +72,8 @@ class Receipt:
     refusal: EventsRefused | None = None
     touched: set[str] = field(default_factory=set)
     stored: int = 0
+    redelivered: bool = False
+    """Whether something was put into the node's stream by it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -147,7 +157,7 @@ def apply_events(
     fresh, seq, refusal = take_in_order(agent.event_seq, batch.events, known)
     receipt = Receipt(acked=seq, refusal=refusal, stored=len(fresh))
     if fresh:
-        receipt.touched = _store(connection, occasion, agent, batch.agent_epoch, fresh)
+        _store(connection, occasion, agent, batch.agent_epoch, fresh, receipt)
     if seq != agent.event_seq:
         connection.execute(_ADVANCE, {"agent": agent.id, "seq": seq, "now": occasion.now})
     if refusal is None and batch.unplaceable is not None:
@@ -171,8 +181,13 @@ def _known_marks(connection: Connection, agent: AnyRow, batch: Sequence[Incoming
 
 
 def _store(
-    connection: Connection, occasion: Occasion, agent: AnyRow, epoch: str, fresh: list[Incoming]
-) -> set[str]:
+    connection: Connection,
+    occasion: Occasion,
+    agent: AnyRow,
+    epoch: str,
+    fresh: list[Incoming],
+    receipt: Receipt,
+) -> None:
     records = Records(connection, agent.id, chain.from_iterable(map(_concerned, fresh)))
     rows: list[dict[str, Any]] = []
     for event in fresh:
@@ -200,7 +215,10 @@ def _store(
         journal.store(connection, rows)
     except IntegrityError:  # the one that was not looked for: of an event that lies far behind
         raise _mark_used_twice("one of this push and one that is stored") from None
-    return records.save() | {event.action_id for event in fresh if event.action_id}
+    receipt.touched = records.save() | {event.action_id for event in fresh if event.action_id}
+    for action_id in records.recalled():
+        enqueue_definition(connection, occasion, agent.id, action_id)
+        receipt.redelivered = True
 
 
 def _apply(
@@ -274,7 +292,12 @@ def _transition(record: ActionRecord, agent: AnyRow, event: Incoming, occasion: 
     record.status_seq = event.seq
     record.execute(event.values["execution"], occasion.now)
     record.changed = True
+    record.recalled |= event.values.get("reason") in _UNKNOWN_OUTCOME and _is_ours(record)
     return was_lost
+
+
+def _is_ours(record: ActionRecord) -> bool:
+    return record.owner == Owner.CORE.value and record.definition is not None
 
 
 def _local_definition(

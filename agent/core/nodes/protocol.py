@@ -7,7 +7,7 @@ connection, with the time and randomness of one `Occasion`. Waiting is on the ev
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Awaitable, Callable
 from datetime import datetime
 from typing import TypeVar
 
@@ -25,7 +25,7 @@ from agent.core.nodes.admission import (
 )
 from agent.core.nodes.credentials import Credentials
 from agent.core.nodes.cursor import Place, parse_cursor, place_of
-from agent.core.nodes.events import apply_events, read_batch
+from agent.core.nodes.events import Receipt, apply_events, read_batch
 from agent.core.nodes.fresh import FreshReport, fresh, is_news
 from agent.core.nodes.page import changes_page, full_page
 from agent.core.nodes.presence import Presence
@@ -132,7 +132,7 @@ class NodeProtocol:
             agent_id, instance, lambda c, occasion, agent: apply_events(c, occasion, agent, batch)
         )
         if receipt.stored:
-            self._notify_actions(receipt.touched)
+            self._notify(agent_id, receipt)
         if receipt.refusal is not None:
             raise receipt.refusal
         return EventsAck(acked=receipt.acked)
@@ -143,7 +143,7 @@ class NodeProtocol:
         receipt = await self._write_as(
             agent_id, instance, lambda c, occasion, agent: apply_state(c, occasion, agent, push)
         )
-        self._notify_actions(receipt.touched)
+        self._notify(agent_id, receipt)
         return StateAccepted(faults=plain_faults(tuple(receipt.faults[:50])))
 
     async def take_state(self, agent_id: str, push: StatePush) -> None:
@@ -163,7 +163,7 @@ class NodeProtocol:
             note_alive(connection, occasion, agent)
             return apply_state(connection, occasion, agent, push)
 
-        self._notify_actions((await self._store.write(write)).touched)
+        self._notify(agent_id, await self._store.write(write))
 
     def now(self) -> datetime:
         """The core's wall clock."""
@@ -211,9 +211,11 @@ class NodeProtocol:
             self._wakeups.notify([agent_topic(agent_id), EVENTS])
         return result
 
-    def _notify_actions(self, action_ids: Iterable[str]) -> None:
+    def _notify(self, agent_id: str, receipt: Receipt | StateReceipt) -> None:
         topics: list[Topic] = [EVENTS]
-        topics += [action_topic(action_id) for action_id in sorted(action_ids)]
+        topics += [action_topic(action_id) for action_id in sorted(receipt.touched)]
+        if receipt.redelivered:
+            topics.append(agent_topic(agent_id))
         self._wakeups.notify(topics)
 
     async def _guard(self, agent_id: str, instance: str, work: Awaitable[T]) -> T:

@@ -99,6 +99,7 @@ class StateReceipt:
 
     faults: list[Fault] = field(default_factory=list)
     touched: set[str] = field(default_factory=set)
+    redelivered: bool = False
 
 
 def require_sound(push: StatePush) -> None:
@@ -223,6 +224,7 @@ def _apply_items(
     receipt.touched = records.save()
     for action_id in records.recalled():
         enqueue_definition(connection, occasion, agent.id, action_id)
+        receipt.redelivered = True
     if notes:
         journal.store(connection, notes)
     return receipt

@@ -106,6 +106,7 @@ def test_a_runner_that_is_not_root_changes_no_account(passable: Box) -> None:
 
 
 @needs_root
+@pytest.mark.alone  # the limit counts all processes of the account, and others run as it as well
 def test_a_fork_bomb_is_held_by_its_limit(passable: Box) -> None:
     box = passable
     bomb = (

@@ -21,7 +21,7 @@ from agent.core.store.database import Failure
 from agent.core.store.notices import ORIGIN
 from agent.domain.errors import Fault, InvalidDocument
 
-WRITERS = 6  # one per transaction that is under way: enough to share the commits of a slow disk
+WRITERS = 3  # measured: more only take the interpreter from one another, fewer wait for the disk
 READERS = 4
 CONNECT_S_MAX = 5
 STATEMENT_MS_MAX = 30_000

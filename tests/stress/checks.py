@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
+from datetime import UTC, datetime
 from typing import Any
 
 import msgspec
@@ -12,6 +13,7 @@ from sqlalchemy.engine import Connection
 
 from agent.core.store.port import AnyRow
 from agent.core.store.schema import actions, agents, approvals, deliveries, events, recurring
+from agent.core.timers import next_due
 from agent.domain.phase import Phase
 from tests.stress.node import StressNode
 from tests.stress.operators import Books
@@ -85,6 +87,15 @@ def look_into(
         found += _of_members(connection, rows, there)
     engine.dispose()
     return found
+
+
+def is_anything_due(url: str) -> bool:
+    """Whether a timer is still to be fired: those of a core that was killed wait a minute."""
+    engine = create_engine(url.replace("postgresql:", "postgresql+psycopg:"))
+    with engine.connect() as connection:
+        due_at = next_due(connection)
+    engine.dispose()
+    return due_at is not None and due_at <= datetime.now(UTC)
 
 
 def _of_answers(rows: Sequence[AnyRow], books: Books) -> Iterator[str]:

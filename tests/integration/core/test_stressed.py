@@ -13,7 +13,8 @@ from tests.stress.command import campaign
 from tests.stress.world import start_cores
 
 
-@pytest.mark.timeout(120)
+@pytest.mark.alone
+@pytest.mark.timeout(180)
 def test_everything_at_once(postgres: Postgres, tmp_path: Path) -> None:
     url = postgres.empty_database()
     seats = start_cores(tmp_path, 2, database=url)

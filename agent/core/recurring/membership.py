@@ -103,7 +103,12 @@ def settle(
     """
     is_over = rule.deleted_at is not None or rule.waits
     wanted = [] if is_over else nodes_meant(connection, rule, among)
-    lock_agents(connection, {*wanted, *rows.holders(connection, rule.id, among)})
+    locked = {*wanted, *rows.holders(connection, rule.id, among)}
+    lock_agents(connection, locked)
+    if not is_over and connection.dialect.name != "sqlite":
+        # Labels may have changed until just now, and whoever changed them has seen the rows as they
+        # still are; a node that is not locked here sees to it by its own timer.
+        wanted = [node for node in nodes_meant(connection, rule, among) if node in locked]
     there = in_service(connection, wanted)  # behind the locks: some were, perhaps, until just now
     wanted = [node for node in wanted if node in there]
     held = {row.agent_id: row for row in rows.rows_on(connection, rule.id, among)}

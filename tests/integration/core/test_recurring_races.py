@@ -16,7 +16,7 @@ from agent.core.timers import TimerKind
 from agent.wire.definition import FEATURES
 from tests.fakes.core_backends import Backend, InProcess
 from tests.fakes.postgres import Postgres
-from tests.fakes.racing import Races
+from tests.fakes.racing import Play, Races
 from tests.fakes.reporting_node import ReportingNode
 
 pytestmark = pytest.mark.timeout(60)
@@ -66,6 +66,36 @@ def test_a_node_that_comes_to_match_meanwhile_gets_it(races: Races, *, created_f
     races.play(fire)
     shown = races.play(lambda backend: service(backend).get(role))
     assert [one["node"] for one in shown["on"]] == [node.id]
+
+
+def test_a_pause_does_not_withdraw_it_from_a_node_that_matches_again(races: Races) -> None:
+    """It has read the labels before they change back, and waits for the node's lock behind that."""
+    node = races.play(ReportingNode.enrolled)
+    role = secrets.token_hex(4)
+    document = {"id": role, "kind": "sleep", "schedule": "every 5m", "selector": f"role={role}"}
+
+    def telling(labels: dict[str, str]) -> Play:
+        report = {
+            "version": "1", "catalogue": [{"kind": "sleep", "faults": []}], "labels": labels,
+            "features": sorted(FEATURES),
+        }  # fmt: skip
+        return lambda backend: backend.node(node.who, report)
+
+    async def nothing_to_do(backend: Backend) -> None:
+        """The timer of the first change, fired in the instant when all was as it should be."""
+        assert isinstance(backend, InProcess)
+        kind = TimerKind.RECURRING_NODE
+        await backend.store.write(lambda c: timers.disarm(c, kind, node.id))
+
+    races.play(telling({"role": role}))
+    races.play(lambda backend: service(backend).create(document))
+    races.play(telling({"role": "another"}))
+    races.play(nothing_to_do)
+    ends = races.meet(telling({"role": role}), lambda backend: service(backend).pause(role, "busy"))
+    assert not any(isinstance(end, Exception) for end in ends), ends
+    races.play(fire)
+    action = races.play(lambda backend: backend.action(role, node=node.id))
+    assert (action["should_be_executed"], action["schedule"]["paused"]) == (True, True)
 
 
 def test_setting_a_timer_that_is_being_fired_waits_for_nobody(races: Races) -> None:

@@ -12,12 +12,12 @@ from agent.cli.api_client import ApiClient, segment
 from agent.cli.core_commands.context import CoreContext
 from agent.cli.exits import ACTION_FAILED, NOT_FOUND, Failure
 from agent.cli.output import Command, Group, json_option, now, show
+from agent.cli.paging import PAGE, and_more, read_pages
 from agent.cli.tables import pairs, table, width_of_output
 from agent.cli.times import relative
 from agent.cli.values import span_s
 from agent.wire import strict_json
 
-PAGE = 500
 _HEAD = re.compile(r"[0-9]{1,15}\.[0-9a-f]{64}")
 ROLES = ("viewer", "operator", "approver", "admin")
 
@@ -107,18 +107,8 @@ def audit(context: click.Context, /, limit: int, as_json: bool, **wanted: Any) -
         return
     core: CoreContext = context.obj
     client = core.client()
-    lines: list[dict[str, Any]] = []
-    after: str | None = None
-    while len(lines) < limit:
-        size = min(PAGE, limit - len(lines))
-        page = client.get("/v1/audit", after=after, limit=size, **wanted)
-        lines += page["lines"]
-        after = page["next"]
-        if after is None:
-            break
-    readable = _audit_table(lines)
-    if after is not None:
-        readable += f"\n(the newest {limit}; more with --limit)"
+    lines, after = read_pages(client, "/v1/audit", "lines", limit, **wanted)
+    readable = _audit_table(lines) + and_more(after, limit)
     show(context, {"lines": lines, "next": after}, readable)
 
 

@@ -16,6 +16,7 @@ from agent.cli.event_sentences import happened
 from agent.cli.exits import EXITS, REFUSED, Failure
 from agent.cli.output import Command, json_option, now, wants_json
 from agent.cli.output import show as show_document
+from agent.cli.paging import PAGE, and_more, read_pages
 from agent.cli.rules import in_words, in_zone, rule_told, state_of, terms
 from agent.cli.tables import pairs, table, width_of_output
 from agent.cli.times import relative
@@ -23,7 +24,6 @@ from agent.cli.values import instant
 from agent.domain.instants import format_instant, parse_span_s
 from agent.wire import strict_json
 
-PAGE = 500
 NO_SUCH = 404
 
 _node_option = click.option("--node", help="Which node, where several have this id.")
@@ -59,19 +59,9 @@ def actions(context: click.Context, /, limit: int, as_json: bool, **wanted: Any)
         wanted[word] = _ago(wanted[word], f"--{word}")
     for word in ("status", "phase"):
         wanted[word] = wanted[word].upper() if wanted[word] else None
-    listed: list[dict[str, Any]] = []
-    after: str | None = None
-    while len(listed) < limit:
-        size = min(PAGE, limit - len(listed))
-        page = client.get("/v1/actions", after=after, limit=size, **wanted)
-        listed += page["actions"]
-        after = page["next"]
-        if after is None:
-            break
-    readable = _actions_table(listed)
-    if after is not None:
-        readable += f"\n(the newest {limit}; more with --limit)"
-    show_document(context, {"actions": listed, "next": after}, readable)
+    found, after = read_pages(client, "/v1/actions", "actions", limit, **wanted)
+    readable = _actions_table(found) + and_more(after, limit)
+    show_document(context, {"actions": found, "next": after}, readable)
 
 
 def _ago(text: str | None, option: str) -> str | None:

@@ -11,13 +11,13 @@ from agent.cli.core_commands.context import CoreContext
 from agent.cli.exits import REFUSED
 from agent.cli.output import Command, Group, json_option, now
 from agent.cli.output import show as show_document
+from agent.cli.paging import and_more, read_pages
 from agent.cli.tables import pairs, table, width_of_output
 from agent.cli.times import relative
 from agent.cli.values import span_s
 from agent.wire import strict_json
 
 STATES = ("pending", "approved", "rejected", "expired", "withdrawn", "superseded")
-PAGE = 500
 NOT_FOUND = 404
 MANY_MAX = 10_000  # as many as one dispatch can reach
 _TOLD = {"approve": "approved", "reject": "rejected"}
@@ -54,24 +54,9 @@ def approvals(
         return
     core: CoreContext = context.obj
     wanted["state"] = None if state == "all" else state
-    found = _pages(core.client(), limit, wanted)
-    readable = _table(found["approvals"])
-    if found["next"] is not None:
-        readable += f"\n(the newest {limit}; more with --limit)"
-    show_document(context, found, readable)
-
-
-def _pages(client: ApiClient, limit: int, wanted: dict[str, Any]) -> dict[str, Any]:
-    listed: list[dict[str, Any]] = []
-    after: str | None = None
-    while len(listed) < limit:
-        size = min(PAGE, limit - len(listed))
-        page = client.get("/v1/approvals", after=after, limit=size, **wanted)
-        listed += page["approvals"]
-        after = page["next"]
-        if after is None:
-            break
-    return {"approvals": listed, "next": after}
+    found, after = read_pages(core.client(), "/v1/approvals", "approvals", limit, **wanted)
+    readable = _table(found) + and_more(after, limit)
+    show_document(context, {"approvals": found, "next": after}, readable)
 
 
 def _table(listed: list[dict[str, Any]]) -> str:
@@ -179,7 +164,9 @@ def _answer_many(
     """Each by itself, so that one that somebody else decided meanwhile stops nothing."""
     core: CoreContext = context.obj
     client = core.client()
-    waiting = _pages(client, MANY_MAX, {"state": "pending", **wanted})["approvals"]
+    waiting, _ = read_pages(
+        client, "/v1/approvals", "approvals", MANY_MAX, state="pending", **wanted
+    )
     decided, refused = [], []
     for one in waiting:
         try:

@@ -23,10 +23,10 @@ from agent.cli.fleet_rules import (
 )
 from agent.cli.output import Command, Group, json_option, now
 from agent.cli.output import show as show_document
+from agent.cli.paging import PAGE, and_more, read_pages
 from agent.cli.values import instant
 
 RULES = "/v1/recurring"
-PAGE = 500
 FIRES_MAX = 1_000
 _NOT_SENT_BACK = frozenset(
     {"state", "paused", "paused_at", "backfills", "created_by", "updated_at", "deleted_at"}
@@ -238,19 +238,10 @@ def history(
 ) -> None:
     """Its occurrences, newest first; also of one that was deleted."""
     client = _client(context)
-    listed: list[dict[str, Any]] = []
-    after: str | None = None
-    while len(listed) < limit:
-        size = min(PAGE, limit - len(listed))
-        page = client.get(_path(rule_id, "/history"), node=node, after=after, limit=size)
-        listed += page["actions"]
-        after = page["next"]
-        if after is None:
-            break
-    readable = occurrences_table(listed, now())
-    if after is not None:
-        readable += f"\n(the newest {limit}; more with --limit)"
-    show_document(context, {"actions": listed, "next": after}, readable)
+    path = _path(rule_id, "/history")
+    found, after = read_pages(client, path, "actions", limit, node=node)
+    readable = occurrences_table(found, now()) + and_more(after, limit)
+    show_document(context, {"actions": found, "next": after}, readable)
 
 
 @recurring.command("forecast", cls=Command)

@@ -12,10 +12,9 @@ from agent.cli.core_commands.context import CoreContext
 from agent.cli.event_feed import Feed
 from agent.cli.event_sentences import sentence_of
 from agent.cli.output import Command, json_option, show, wants_json
+from agent.cli.paging import PAGE
 from agent.cli.tables import text
 from agent.wire import strict_json
-
-PAGE = 500
 
 
 def filter_options(command: Callable[..., Any]) -> Callable[..., Any]:

@@ -13,11 +13,10 @@ from agent.cli.event_sentences import told
 from agent.cli.exits import ACTION_FAILED
 from agent.cli.output import Command, Group, json_option, now
 from agent.cli.output import show as show_document
+from agent.cli.paging import PAGE
 from agent.cli.tables import pairs, table, width_of_output
 from agent.cli.times import relative
 from agent.wire import strict_json
-
-PAGE = 500
 
 _hook = click.argument("hook", metavar="ID")
 _row = click.argument("row", type=int)

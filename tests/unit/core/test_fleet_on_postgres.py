@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Callable, Iterator
 
 import pytest
 
-from agent.core.store.threaded import ThreadedStore
 from tests.fakes.fleet_core import FleetCore
 from tests.fakes.postgres import Postgres
+from tests.fakes.postgres_stores import postgres_stores
 from tests.unit.core import test_fleet, test_freezes, test_nudging, test_silence
 
 pytestmark = pytest.mark.timeout(60)
@@ -32,18 +31,9 @@ STORIES = [
 
 @pytest.fixture
 def on_postgres(postgres: Postgres, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    opened: list[ThreadedStore] = []
-
-    def open_store() -> ThreadedStore:
-        store = ThreadedStore(postgres.database())
-        store.open()
-        opened.append(store)
-        return store
-
-    monkeypatch.setattr(FleetCore, "open_store", open_store)
-    yield
-    for store in opened:
-        asyncio.run(store.close())
+    with postgres_stores(postgres) as open_store:
+        monkeypatch.setattr(FleetCore, "open_store", open_store)
+        yield
 
 
 @pytest.mark.usefixtures("on_postgres")

@@ -16,7 +16,7 @@ from sqlalchemy import update
 
 from agent.core.actions import placing
 from agent.core.approvals import deciding, judging
-from agent.core.nodes import events as core_events
+from agent.core.nodes.events import take_in_order
 from agent.core.store.schema import approvals
 from agent.domain import reconcile, starting
 from agent.domain.approval import ApprovalDecision
@@ -168,15 +168,14 @@ def test_an_engine_that_starts_what_was_withdrawn_is_found(
 
 def test_a_core_that_stores_an_event_twice_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
     def twice(event_seq: int, batch: Any, known: Any) -> Any:
-        fresh, seq, refusal = real(event_seq, batch, known)
+        fresh, seq, refusal = take_in_order(event_seq, batch, known)
         doubled = [
             type(event)(**{**_fields(event), "mark": event.mark + "2"})
             for event in fresh if event.seq % 7 == 0
         ]  # fmt: skip
         return [*fresh, *doubled], seq, refusal
 
-    real = core_events.take_in_order
-    monkeypatch.setattr(core_events, "take_in_order", twice)
+    monkeypatch.setattr("agent.core.nodes.pushes.take_in_order", twice)
     expect("P4")
 
 
@@ -186,11 +185,10 @@ def _fields(event: Any) -> dict[str, Any]:
 
 def test_a_core_that_loses_an_event_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
     def lossy(event_seq: int, batch: Any, known: Any) -> Any:
-        fresh, seq, refusal = real(event_seq, batch, known)
+        fresh, seq, refusal = take_in_order(event_seq, batch, known)
         return [event for event in fresh if event.seq % 11], seq, refusal
 
-    real = core_events.take_in_order
-    monkeypatch.setattr(core_events, "take_in_order", lossy)
+    monkeypatch.setattr("agent.core.nodes.pushes.take_in_order", lossy)
     expect("P4")
 
 

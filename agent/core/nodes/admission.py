@@ -7,9 +7,10 @@ are remembered per node; one that is older than that many restarts would pass as
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
-from sqlalchemy import bindparam, delete, insert, select, update
+from sqlalchemy import ARRAY, Text, bindparam, delete, func, insert, select, update
 from sqlalchemy.engine import Connection
 
 from agent.core import journal
@@ -22,6 +23,7 @@ from agent.core.store.schema import agents, superseded
 from agent.core.wakeups import agent_topic
 from agent.domain.errors import NotFound, Refused, shown
 from agent.wire.messages import ERROR_FENCED, ERROR_UNAUTHORIZED, INSTANCE_HEADER
+from agent.wire.strict_json import encode_text
 
 INSTANCE = "instance"
 EPOCH = "epoch"
@@ -34,6 +36,14 @@ _AGENT_LOCKED = _AGENT.with_for_update()
 SPEAKER_COLUMNS = tuple(column for column in agents.c if column.name != "report")
 _SPEAKER = select(*SPEAKER_COLUMNS).where(agents.c.id == bindparam("agent"))
 _SPEAKER_LOCKED = marking(_SPEAKER).with_for_update()
+_SPEAKERS = select(*SPEAKER_COLUMNS).where(
+    agents.c.id.in_(select(func.json_each(bindparam("ids")).table_valued("value").c.value))
+)
+_SPEAKERS_LOCKED = (
+    select(*SPEAKER_COLUMNS)
+    .where(agents.c.id == func.any(bindparam("ids", type_=ARRAY(Text))))
+    .with_for_update(skip_locked=True)
+)
 _TAKE_OVER = (
     update(agents)
     .where(agents.c.id == bindparam("b_agent"))
@@ -128,6 +138,26 @@ def admit(
     journal.append(connection, occasion, agent_id, journal.INSTANCE_CHANGED, body=body)
     announce(connection, [agent_topic(agent_id)])  # an open poll of the one before ends with that
     return current, True
+
+
+def admit_known(connection: Connection, instances: Mapping[str, str]) -> dict[str, AnyRow]:
+    """Of these nodes those for which nothing but to let them speak is to be done, locked.
+
+    It waits for nobody: a node that somebody else is changing just now is not among them, and
+    neither is one that was silent or out of service, or speaks by another instance than before.
+    All of these are for `admit`.
+    """
+    if connection.dialect.name == "sqlite":
+        found = connection.execute(_SPEAKERS, {"ids": encode_text([*instances])})
+    else:
+        found = connection.execute(_SPEAKERS_LOCKED, {"ids": [*instances]})
+    return {
+        row.id: row
+        for row in found.all()
+        if row.instance == instances[row.id]
+        and row.silent_at is None
+        and row.decommissioned_at is None
+    }
 
 
 def speaker_row(connection: Connection, agent_id: str) -> AnyRow:

@@ -23,12 +23,14 @@ from agent.core.nodes.admission import (
     note_fenced,
     speaker_row,
 )
+from agent.core.nodes.arrivals import Arrival, Arrivals
 from agent.core.nodes.credentials import Credentials
 from agent.core.nodes.cursor import Place, parse_cursor, place_of
-from agent.core.nodes.events import Receipt, apply_events, read_batch
+from agent.core.nodes.events import Receipt, read_batch
 from agent.core.nodes.fresh import FreshReport, fresh, is_news
 from agent.core.nodes.page import changes_page, full_page
 from agent.core.nodes.presence import Presence
+from agent.core.nodes.pushes import apply_events
 from agent.core.nodes.reporting import apply_report
 from agent.core.nodes.silence import note_alive
 from agent.core.nodes.state import StateReceipt, apply_state, require_sound
@@ -71,6 +73,7 @@ class NodeProtocol:
         self._clock = clock
         self._random_bits = random_bits
         self._wakeups = wakeups
+        self._arrivals = Arrivals(store)
         self._credentials = Credentials(store, wakeups)
         self._fenced_s: dict[str, float] = {}
 
@@ -128,9 +131,12 @@ class NodeProtocol:
     async def push_events(self, agent_id: str, instance: str, push: EventsPush) -> EventsAck:
         """Store events. Raises `EventsRefused` (what it says is acked is durable), `Fenced`."""
         batch = read_batch(push)
-        receipt = await self._write_as(
-            agent_id, instance, lambda c, occasion, agent: apply_events(c, occasion, agent, batch)
-        )
+        arrival = Arrival(agent_id, instance, self._occasion(), batch)
+        receipt = await self._arrivals.store(arrival)
+        if receipt is None:
+            receipt = await self._write_as(
+                agent_id, instance, lambda c, now, agent: apply_events(c, now, agent, batch)
+            )
         if receipt.stored:
             self._notify(agent_id, receipt)
         if receipt.refusal is not None:

@@ -12,7 +12,7 @@ from datetime import datetime
 from typing import Any
 
 import msgspec
-from sqlalchemy import ARRAY, Select, Text, bindparam, column, func, select, true
+from sqlalchemy import ARRAY, Select, Text, bindparam, column, func, select, true, tuple_
 from sqlalchemy.engine import Connection
 
 from agent.core.nodes.incoming import definition_text, shown_from
@@ -137,10 +137,12 @@ _DEFINED = {
 }  # fmt: skip
 _NEW = [name for name in _COLUMNS if name != "row"]  # the database numbers it
 _REPORTED = [name for name in _MUTABLE if name not in _DEFINED]
-# The ids travel as one value, so that it is one statement however many they are.
+# What is wanted travels as one value, so that it is one statement however much it is.
+_WANTED = func.json_each(bindparam("wanted")).table_valued("value").c.value
 _SELECT = select(*(actions.c[name] for name in _COLUMNS)).where(
-    actions.c.agent_id == bindparam("agent"),
-    actions.c.id.in_(select(func.json_each(bindparam("ids")).table_valued("value").c.value)),
+    tuple_(actions.c.agent_id, actions.c.id).in_(
+        select(func.json_extract(_WANTED, "$[0]"), func.json_extract(_WANTED, "$[1]"))
+    )
 )
 
 
@@ -150,11 +152,13 @@ def _each_by_its_index() -> Select[Any]:
     PostgreSQL knows little of tables that have just begun to grow; a subquery with an offset it
     does not take apart, so each id is one look into the one index that has it.
     """
-    ids = func.unnest(bindparam("ids", type_=ARRAY(Text)))
-    wanted = ids.table_valued(column("id", Text), name="wanted").render_derived()
+    pairs = func.unnest(bindparam("agents", type_=ARRAY(Text)), bindparam("ids", type_=ARRAY(Text)))
+    wanted = pairs.table_valued(
+        column("agent_id", Text), column("id", Text), name="wanted"
+    ).render_derived()
     one = (
         select(*(actions.c[name] for name in _COLUMNS))
-        .where(actions.c.agent_id == bindparam("agent"), actions.c.id == wanted.c.id)
+        .where(actions.c.agent_id == wanted.c.agent_id, actions.c.id == wanted.c.id)
         .offset(0)
         .lateral("held")
     )
@@ -164,24 +168,46 @@ def _each_by_its_index() -> Select[Any]:
 _SELECT_EACH = _each_by_its_index()
 
 
-def _find(connection: Connection, agent_id: str, ids: Sequence[str]) -> Iterable[AnyRow]:
+def _find(connection: Connection, wanted: Sequence[tuple[str, str]]) -> Iterable[AnyRow]:
     if connection.dialect.name == "sqlite":
-        return connection.execute(_SELECT, {"agent": agent_id, "ids": encode_text(ids)})
-    return connection.execute(_SELECT_EACH, {"agent": agent_id, "ids": ids})
+        return connection.execute(_SELECT, {"wanted": encode_text(wanted)})
+    agent_ids, ids = zip(*wanted, strict=True)
+    return connection.execute(_SELECT_EACH, {"agents": list(agent_ids), "ids": list(ids)})
+
+
+def load_records(connection: Connection, wanted: Mapping[str, Iterable[str]]) -> dict[str, Records]:
+    """Of each node, the rows with these ids."""
+    loaded = {agent_id: Records(agent_id) for agent_id in wanted}
+    pairs = [(agent_id, one) for agent_id, ids in wanted.items() for one in sorted(set(ids))]
+    if pairs:
+        for row in _find(connection, pairs):
+            record = ActionRecord(**dict(zip(_COLUMNS, row, strict=True)))
+            loaded[record.agent_id].put(record)
+    return loaded
+
+
+def save_records(connection: Connection, loaded: Iterable[Records]) -> None:
+    """Write what changed."""
+    changed = [record for records in loaded for record in records.changed()]
+    fresh = [_values(record, _NEW) for record in changed if record.row is None]
+    known = [record for record in changed if record.row is not None]
+    insert_all(connection, actions, fresh)
+    redefined = [_values(one, _MUTABLE) for one in known if one.redefined]
+    reported = [_values(one, _REPORTED) for one in known if not one.redefined]
+    update_all(connection, actions, "row", redefined)
+    update_all(connection, actions, "row", reported)
 
 
 class Records:
-    """The actions that one report is about."""
+    """The actions of one node that its report is about."""
 
-    def __init__(self, connection: Connection, agent_id: str, ids: Iterable[str]) -> None:
-        self._connection = connection
+    def __init__(self, agent_id: str) -> None:
         self._agent_id = agent_id
         self._rows: dict[tuple[str, str], ActionRecord] = {}
-        wanted = sorted(set(ids))
-        if wanted:
-            for row in _find(connection, agent_id, wanted):
-                record = ActionRecord(**dict(zip(_COLUMNS, row, strict=True)))
-                self._rows[record.id, record.owner] = record
+
+    def put(self, record: ActionRecord) -> None:
+        """A row as it is stored."""
+        self._rows[record.id, record.owner] = record
 
     def owned(self, action_id: str, owner: Owner) -> ActionRecord | None:
         """The row of that owner."""
@@ -201,7 +227,7 @@ class Records:
             created_at=now,
             changed=True,
         )
-        self._rows[action_id, owner.value] = record
+        self.put(record)
         return record
 
     def give_to_core(self, record: ActionRecord) -> None:
@@ -215,17 +241,9 @@ class Records:
         """Those that have to be delivered, in the order of their ids."""
         return sorted(record.id for record in self._rows.values() if record.recalled)
 
-    def save(self) -> set[str]:
-        """Write what changed; returns the ids."""
-        changed = [record for record in self._rows.values() if record.changed]
-        fresh = [_values(record, _NEW) for record in changed if record.row is None]
-        known = [record for record in changed if record.row is not None]
-        insert_all(self._connection, actions, fresh)
-        redefined = [_values(one, _MUTABLE) for one in known if one.redefined]
-        reported = [_values(one, _REPORTED) for one in known if not one.redefined]
-        update_all(self._connection, actions, "row", redefined)
-        update_all(self._connection, actions, "row", reported)
-        return {record.id for record in changed}
+    def changed(self) -> list[ActionRecord]:
+        """Those that are to be saved."""
+        return [record for record in self._rows.values() if record.changed]
 
 
 def _values(record: ActionRecord, names: Iterable[str]) -> dict[str, Any]:

@@ -20,7 +20,7 @@ from agent.core.nodes.admission import EPOCH, SPEAKER_COLUMNS, supersede, was_su
 from agent.core.nodes.cursor import parse_cursor
 from agent.core.nodes.events import EventsRefused
 from agent.core.nodes.incoming import SEQ_MAX, StateItem, read_state_item
-from agent.core.nodes.records import ActionRecord, Records
+from agent.core.nodes.records import ActionRecord, Records, load_records, save_records
 from agent.core.nodes.stream import enqueue_definition, mark_at
 from agent.core.occasion import Occasion
 from agent.core.store.port import AnyRow
@@ -213,7 +213,7 @@ def _apply_items(
             if isinstance(named, str) and is_id(named):
                 unreadable_ids.append(named)
     ids = [item.action_id for item in items]
-    records = Records(connection, agent.id, ids + unreadable_ids)
+    records = load_records(connection, {agent.id: ids + unreadable_ids})[agent.id]
     notes: list[dict[str, Any]] = []
     for item in items:
         notes += _apply_item(records, occasion, agent.id, push.as_of_seq, item, stamp)
@@ -221,7 +221,8 @@ def _apply_items(
         record = records.held(action_id)
         if record is not None:
             record.snapshot, record.changed = stamp, True
-    receipt.touched = records.save()
+    receipt.touched = {record.id for record in records.changed()}
+    save_records(connection, [records])
     for action_id in records.recalled():
         enqueue_definition(connection, occasion, agent.id, action_id)
         receipt.redelivered = True

@@ -9,7 +9,7 @@ from typing import Any
 from sqlalchemy import event, select
 from sqlalchemy.engine import Connection
 
-from agent.core.nodes.records import Records, execution_text
+from agent.core.nodes.records import execution_text, load_records, save_records
 from agent.core.store.inline import InlineStore
 from agent.core.store.port import AnyRow
 from agent.core.store.schema import actions
@@ -32,16 +32,17 @@ def saved(change: Any) -> tuple[AnyRow, AnyRow, list[str]]:
         statements.append(statement)
 
     def work(connection: Connection) -> tuple[AnyRow, AnyRow]:
-        fresh = Records(connection, "n", ["a", "b"])
+        fresh = load_records(connection, {"n": ["a", "b"]})["n"]
         for name in ("a", "b"):
             fresh.add(name, Owner.NODE, NOW).define(defined(name, revision=1))
-        fresh.save()
-        known = Records(connection, "n", ["a", "b"])
+        save_records(connection, [fresh])
+        known = load_records(connection, {"n": ["a", "b"]})["n"]
         record = known.held("a")
         assert record is not None
         change(known, record)
         event.listen(connection, "before_cursor_execute", note)
-        assert known.save() == {"a"}
+        assert [one.id for one in known.changed()] == ["a"]
+        save_records(connection, [known])
         one, other = connection.execute(select(actions).order_by(actions.c.id)).all()
         return one, other
 

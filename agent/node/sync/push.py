@@ -21,6 +21,7 @@ from agent.node.store.damage import StoreUnavailable
 from agent.node.store.events import Event
 from agent.node.store.meta import read_meta, write_meta
 from agent.node.sync.backoff import until_reached
+from agent.node.sync.pace import Pace
 from agent.node.sync.port import Core, CoreRefused, CoreUnreachable
 from agent.node.sync.state import SyncState
 from agent.wire import strict_json
@@ -36,6 +37,8 @@ from agent.wire.messages import (
 )
 
 PUSH_BYTES_MAX = 1024 * 1024
+PUSHES_AT_ONCE = 8  # a whole action is two or three: what happens now and then is told at once
+PUSH_EVERY_S = 0.04  # measured: a busy node spares itself and the core a quarter of their work
 STORE_RETRY_S = 2.0
 
 
@@ -54,6 +57,7 @@ class Push:
         self._state = state
         self._log = log
         self._wake = asyncio.Event()
+        self._pace = Pace(PUSHES_AT_ONCE, PUSH_EVERY_S)
         self.on_doubt: Callable[[], None] = lambda: None
         """The core may not know any more what this node told it; who tells it something asks."""
         self.on_reached: Callable[[], None] = lambda: None
@@ -72,10 +76,13 @@ class Push:
                 await self._send_owed_state(owed)
             if self._state.recheck:
                 await self._recheck()
+            await asyncio.sleep(self._pace.wait_s(self._clock.monotonic()))
             outbox = await self._store.read(_next_batch)
             if outbox is None:
                 await self._wake.wait()
                 continue
+            if len(outbox.events) < EVENTS_PER_PUSH_MAX:
+                self._pace.spend(self._clock.monotonic())
             await self._push(outbox)
 
     async def _send_owed_state(self, owed: int) -> None:

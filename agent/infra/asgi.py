@@ -21,7 +21,6 @@ from starlette.types import Message, Receive, Scope, Send
 
 from agent.domain.errors import AgentError, InvalidDocument, Refused, shown
 from agent.infra.intake import Held, Intake
-from agent.infra.query import Query as Query  # noqa: PLC0414
 from agent.infra.request_target import require_sound
 from agent.wire import strict_json
 from agent.wire.messages import (

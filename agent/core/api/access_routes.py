@@ -12,7 +12,8 @@ from agent.core.people.access import Access
 from agent.core.people.chain import VERIFIED_AT_ONCE, Wanted, parse_place
 from agent.core.people.door import Door
 from agent.core.people.principal import Role
-from agent.infra.asgi import Query, answer, read_json
+from agent.infra.asgi import answer, read_json
+from agent.infra.query import Query
 
 AFTER_MAX = 2**53
 

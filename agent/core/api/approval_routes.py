@@ -18,7 +18,8 @@ from agent.core.people.door import Door
 from agent.core.people.principal import Role
 from agent.domain.definition import ApprovalState, Owner
 from agent.domain.errors import Fault, InvalidDocument, Refused, shown
-from agent.infra.asgi import Query, answer, error_answer, read_body, read_optional_json
+from agent.infra.asgi import answer, error_answer, read_body, read_optional_json
+from agent.infra.query import Query
 from agent.wire import fields as f
 from agent.wire import strict_json
 from agent.wire.fields import Field, read_closed

@@ -13,7 +13,8 @@ from agent.core.people.door import Door
 from agent.core.people.principal import Role
 from agent.domain.errors import Fault, InvalidDocument, shown
 from agent.infra import sse
-from agent.infra.asgi import Query, answer, unless_gone
+from agent.infra.asgi import answer, unless_gone
+from agent.infra.query import Query
 
 AFTER_MAX = 2**53
 LAST_EVENT_ID = "last-event-id"

@@ -16,7 +16,8 @@ from agent.core.people.door import Door
 from agent.core.people.principal import Role
 from agent.domain.definition import Owner
 from agent.domain.errors import Fault, InvalidDocument
-from agent.infra.asgi import Query, answer, read_json, read_optional_json, unless_gone
+from agent.infra.asgi import answer, read_json, read_optional_json, unless_gone
+from agent.infra.query import Query
 from agent.wire import fields as f
 from agent.wire.fields import Field, read_closed
 

@@ -12,7 +12,7 @@ from starlette.routing import BaseRoute, Route
 
 from agent.core.people.door import Door
 from agent.core.people.principal import Role
-from agent.infra.asgi import Query
+from agent.infra.query import Query
 
 
 class MetricRoutes:

@@ -15,7 +15,8 @@ from agent.core.nodes.enrolment import EnrolmentRefused
 from agent.core.nodes.events import EventsRefused
 from agent.core.nodes.protocol import WAIT_S_MAX, NodeProtocol
 from agent.domain.errors import Refused, shown
-from agent.infra.asgi import Query, answer, bearer_token, read_message, unless_gone
+from agent.infra.asgi import answer, bearer_token, read_message, unless_gone
+from agent.infra.query import Query
 from agent.wire.messages import (
     INSTANCE_HEADER,
     PROTOCOL,

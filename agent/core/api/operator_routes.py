@@ -6,7 +6,8 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import BaseRoute, Route
 
-from agent.infra.asgi import Query, answer
+from agent.infra.asgi import answer
+from agent.infra.query import Query
 from agent.version import VERSION
 
 

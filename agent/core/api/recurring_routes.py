@@ -19,7 +19,8 @@ from agent.core.recurring.service import RecurringService
 from agent.core.recurring.views import NODES_SHOWN, RuleFilter
 from agent.domain.errors import Fault, InvalidDocument
 from agent.domain.recurring import REASON_CHARS_MAX
-from agent.infra.asgi import Query, answer, read_json, read_optional_json
+from agent.infra.asgi import answer, read_json, read_optional_json
+from agent.infra.query import Query
 from agent.wire import fields as f
 from agent.wire.fields import Field, read_closed
 

@@ -9,7 +9,8 @@ from starlette.routing import BaseRoute, Route
 from agent.core.people.door import Door
 from agent.core.people.principal import Role
 from agent.core.rules.keeper import RuleKeeper
-from agent.infra.asgi import Query, answer, read_json
+from agent.infra.asgi import answer, read_json
+from agent.infra.query import Query
 
 
 class RuleRoutes:

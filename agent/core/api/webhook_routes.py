@@ -11,7 +11,8 @@ from agent.core.events.registry import Registry
 from agent.core.people.door import Door
 from agent.core.people.principal import Role
 from agent.domain.errors import NotFound, shown
-from agent.infra.asgi import Query, answer, read_json
+from agent.infra.asgi import answer, read_json
+from agent.infra.query import Query
 
 ROW_MAX = 2**53
 

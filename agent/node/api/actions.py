@@ -11,8 +11,8 @@ from starlette.responses import Response
 
 from agent.domain.action import Action
 from agent.domain.lifecycle import ExecutionStatus
-from agent.infra.asgi import Query as Params
 from agent.infra.asgi import answer, read_json, read_optional_json
+from agent.infra.query import Query as Params
 from agent.node.api.context import Context
 from agent.node.api.recurring import RecurringEndpoints
 from agent.node.engine import run_key

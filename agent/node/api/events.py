@@ -11,8 +11,8 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from agent.domain.errors import Refused
-from agent.infra.asgi import Query as Params
 from agent.infra.asgi import answer
+from agent.infra.query import Query as Params
 from agent.node.api.access import came_by_network
 from agent.node.api.context import Context
 from agent.node.pulling import is_news, note_pull

@@ -11,8 +11,8 @@ from starlette.responses import Response
 
 from agent.domain.errors import Fault, InvalidDocument, NotFound
 from agent.domain.instants import format_instant
-from agent.infra.asgi import Query as Params
 from agent.infra.asgi import answer
+from agent.infra.query import Query as Params
 from agent.node.api.context import Context
 from agent.node.forecast import (
     AHEAD_S_DEFAULT,

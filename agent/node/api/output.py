@@ -16,7 +16,7 @@ from starlette.responses import Response, StreamingResponse
 
 from agent.domain.action import Action
 from agent.domain.errors import NotFound, Refused
-from agent.infra.asgi import Query as Params
+from agent.infra.query import Query as Params
 from agent.node.api.context import Context
 from agent.node.engine import run_key
 from agent.node.ports import OutputChunk, RunnerAway, RunnerRefused

@@ -8,8 +8,8 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from agent.domain.recurring import REASON_CHARS_MAX, Recurring
-from agent.infra.asgi import Query as Params
 from agent.infra.asgi import answer, read_json, read_optional_json
+from agent.infra.query import Query as Params
 from agent.node.api.context import Context
 from agent.node.recurring_commands import Backfill
 from agent.node.recurring_views import PAGE_DEFAULT, PAGE_MAX, find, page_view, rule_view

@@ -20,8 +20,9 @@ from starlette.routing import Route
 
 from agent.cli.api_client import ApiClient, ApiRefused, Unreachable
 from agent.domain.errors import Fault, InvalidDocument, NotFound, Refused
-from agent.infra.asgi import Edge, Query, answer, read_json, unless_gone
+from agent.infra.asgi import Edge, answer, read_json, unless_gone
 from agent.infra.http_server import HttpServer, Limits, bind_tcp, bind_unix, bound_to
+from agent.infra.query import Query
 
 pytestmark = pytest.mark.timeout(30)
 FAILURES: list[str] = []

@@ -136,6 +136,7 @@ class Core:
             dispatched=self.dispatch.outcomes,
             rules_matched=live.matched,
             store=self.metered,
+            arrivals=self.nodes.arrivals,
         )
         self.under_way: Callable[[], int] = lambda: 0
         self.access = Access(store, clock, random_bits, self.door.forget)

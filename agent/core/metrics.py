@@ -19,6 +19,7 @@ from starlette.types import Scope
 from agent.core import metric_names as names
 from agent.core.events.delivery import Tally
 from agent.core.events.hub import Hub
+from agent.core.nodes.arrivals import Arrivals
 from agent.core.scrape import Counted
 from agent.core.store.metered import MeteredStore
 from agent.core.wakeups import Wakeups
@@ -39,6 +40,7 @@ class Sources:
     dispatched: Mapping[str, int]
     rules_matched: Mapping[tuple[str, str], int]
     store: MeteredStore
+    arrivals: Arrivals
 
 
 class Metrics:
@@ -73,6 +75,7 @@ class Metrics:
             *_fleet(counted, sources),
             *_webhooks(counted, sources.webhook_tally),
             *_store(sources.store),
+            *_pushes(sources.arrivals),
         ]
         measured = CollectorRegistry(auto_describe=False)
         measured.register(_Ready(families))
@@ -137,6 +140,13 @@ def _store(store: MeteredStore) -> Iterator[Metric]:
     waiting = _keyed(store.waiting)
     yield _gauge(names.STORE_WAITING, "Work that waits or runs.", waiting, "what")
     yield _counter(names.STORE_FAILURES, "Work the database refused.", {(): store.failures})
+
+
+def _pushes(arrivals: Arrivals) -> Iterator[Metric]:
+    waiting = {(): arrivals.waiting}
+    yield _gauge(names.PUSHES_WAITING, "Pushes that are not being stored yet.", waiting)
+    groups = _keyed(arrivals.groups)
+    yield _counter(names.PUSH_GROUPS, "Groups of pushes by outcome.", groups, "outcome")
 
 
 Labelled = Mapping[Any, float]  # by the values of the labels, a tuple

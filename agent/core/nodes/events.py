@@ -1,4 +1,4 @@
-"""A push of events, applied once and in order, with the current status, in one transaction.
+"""A push of events, decoded: what of it is new, in which order, and why the rest is refused. Pure.
 
 The number decides the place, the mark the identity: the same mark is the same event, under
 whatever epoch it comes; another mark at a known place is another history.

@@ -1,7 +1,8 @@
 """The node protocol as one service: what HTTP wraps, and what a simulation calls directly.
 
-Every method is one transaction (a pull: a few small ones); decisions are functions over its
-connection, with the time and randomness of one `Occasion`. Waiting is on the event loop's clock.
+Every method is one transaction (a pull: a few small ones; a push shares one with other nodes');
+decisions are functions over its connection, with the time and randomness of one `Occasion`.
+Waiting is on the event loop's clock.
 """
 
 from __future__ import annotations
@@ -73,7 +74,7 @@ class NodeProtocol:
         self._clock = clock
         self._random_bits = random_bits
         self._wakeups = wakeups
-        self._arrivals = Arrivals(store)
+        self.arrivals = Arrivals(store)
         self._credentials = Credentials(store, wakeups)
         self._fenced_s: dict[str, float] = {}
 
@@ -132,7 +133,7 @@ class NodeProtocol:
         """Store events. Raises `EventsRefused` (what it says is acked is durable), `Fenced`."""
         batch = read_batch(push)
         arrival = Arrival(agent_id, instance, self._occasion(), batch)
-        receipt = await self._arrivals.store(arrival)
+        receipt = await self.arrivals.add(arrival)
         if receipt is None:
             receipt = await self._write_as(
                 agent_id, instance, lambda c, now, agent: apply_events(c, now, agent, batch)

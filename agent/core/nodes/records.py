@@ -28,7 +28,7 @@ from agent.wire.strict_json import encode_text
 
 @dataclass(slots=True, kw_only=True)
 class ActionRecord:
-    """One row of `actions`; change it through the methods, then `save`."""
+    """One row of `actions`; change it through the methods, then `save_records`."""
 
     row: int | None
     agent_id: str
@@ -150,7 +150,8 @@ def _each_by_its_index() -> Select[Any]:
     """The same where the planner guesses: it is not to read all actions of a node it thinks small.
 
     PostgreSQL knows little of tables that have just begun to grow; a subquery with an offset it
-    does not take apart, so each id is one look into the one index that has it.
+    does not take apart, so each id is one look into an index. Written as a range, the id is no
+    reason to prefer the index of ids alone: a fleet's recurring action has one id on every node.
     """
     pairs = func.unnest(bindparam("agents", type_=ARRAY(Text)), bindparam("ids", type_=ARRAY(Text)))
     wanted = pairs.table_valued(
@@ -158,7 +159,11 @@ def _each_by_its_index() -> Select[Any]:
     ).render_derived()
     one = (
         select(*(actions.c[name] for name in _COLUMNS))
-        .where(actions.c.agent_id == wanted.c.agent_id, actions.c.id == wanted.c.id)
+        .where(
+            actions.c.agent_id == wanted.c.agent_id,
+            actions.c.id >= wanted.c.id,
+            actions.c.id <= wanted.c.id,
+        )
         .offset(0)
         .lateral("held")
     )

@@ -6,7 +6,9 @@ locks its row before it reads anything else of it, and several nodes in the orde
 chain). Order, so that nobody waits in a circle: names with `serialize`, then agents (all of them at
 once), then rows of actions and questions, and the audit chain last. Whoever fires timers has their
 rows before all of these, so nobody waits for a timer's row (`timers.arm`), and one transaction
-fires timers of one kind. What was selected before the locks is looked at again behind them.
+fires timers of one kind. A group of pushes locks nodes in any order, since it takes only those
+that are free (`admission.admit_known`). What was selected before the locks is looked at again
+behind them.
 """
 
 from __future__ import annotations

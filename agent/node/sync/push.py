@@ -7,7 +7,7 @@ import sqlite3
 from collections.abc import Callable, Iterable
 from contextlib import closing
 from functools import partial
-from typing import Any
+from typing import Any, NamedTuple
 
 from agent.domain.action import Action
 from agent.domain.ids import RandomBits, new_mark
@@ -81,9 +81,9 @@ class Push:
             if outbox is None:
                 await self._wake.wait()
                 continue
-            if len(outbox.events) < EVENTS_PER_PUSH_MAX:
+            if not outbox.is_full:  # what waited for the core goes as fast as the core takes it
                 self._pace.spend(self._clock.monotonic())
-            await self._push(outbox)
+            await self._push(outbox.push)
 
     async def _send_owed_state(self, owed: int) -> None:
         """A node from a backup may owe it under an epoch that was superseded since: a fork, too."""
@@ -191,25 +191,33 @@ class Push:
         self._state.problem = str(error)
 
 
-def _next_batch(connection: sqlite3.Connection) -> EventsPush | None:
+class _Outbox(NamedTuple):
+    push: EventsPush
+    is_full: bool
+    """No more events would have found a place in it."""
+
+
+def _next_batch(connection: sqlite3.Connection) -> _Outbox | None:
     """The oldest events that are not acknowledged, bounded in number and bytes."""
     meta = read_meta(connection)
     held = events.each_after(connection, meta.acked_seq, EVENTS_PER_PUSH_MAX)
     with closing(held):
-        chosen = _bounded(held)
-    return EventsPush(agent_epoch=meta.agent_epoch, events=chosen) if chosen else None
+        chosen, is_full = _bounded(held)
+    if not chosen:
+        return None
+    return _Outbox(EventsPush(agent_epoch=meta.agent_epoch, events=chosen), is_full)
 
 
-def _bounded(held: Iterable[Event]) -> list[Any]:
+def _bounded(held: Iterable[Event]) -> tuple[list[Any], bool]:
     chosen: list[Any] = []
     size = 0
     for event in held:
         plain = event.plain()
         size += len(strict_json.encode(plain))
         if chosen and size > PUSH_BYTES_MAX:
-            break
+            return chosen, True
         chosen.append(plain)
-    return chosen
+    return chosen, len(chosen) == EVENTS_PER_PUSH_MAX
 
 
 def _settle_state(connection: sqlite3.Connection, owed: int) -> None:

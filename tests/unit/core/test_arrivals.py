@@ -12,6 +12,7 @@ import pytest
 from agent.core.nodes import arrivals
 from agent.core.store.inline import InlineStore
 from agent.core.store.port import Store, StoreUnavailable, Work
+from agent.wire.strict_json import encode_text
 from tests.fakes.core_backends import InProcess, Rejected
 from tests.fakes.reporting_node import ReportingNode
 
@@ -20,17 +21,20 @@ T = TypeVar("T")
 
 
 class CountingStore:
-    """How many transactions wrote; and one that refuses for as long as it is told to."""
+    """How many transactions wrote. It refuses while it is told to, or writes when it is let."""
 
     def __init__(self, inner: Store) -> None:
         self._inner = inner
         self.written = 0
-        self.is_full = False
+        self.trouble: BaseException | None = None
+        self.gate = asyncio.Event()
+        self.gate.set()
 
     async def write(self, work: Work[T]) -> T:
-        if self.is_full:
-            raise StoreUnavailable("the disk is full")
         self.written += 1
+        await self.gate.wait()
+        if self.trouble is not None:
+            raise self.trouble
         return await self._inner.write(work)
 
     async def read(self, work: Work[T]) -> T:
@@ -175,12 +179,68 @@ async def test_who_hangs_up_is_stored_and_holds_nobody_up(scene: Scene) -> None:
 async def test_a_database_that_refuses_is_told_to_each_of_them(scene: Scene) -> None:
     nodes = await scene.enroll(3)
     made = [(node, node.created("a")) for node in nodes]
-    scene.store.is_full = True
+    scene.store.trouble = StoreUnavailable("the disk is full")
     outcomes = await scene.together(*(node.push(event) for node, event in made))
     assert [one.status for one in outcomes] == [503] * 3
-    scene.store.is_full = False
+    assert scene.store.written == 1, "nobody asks such a database again at once"
+    scene.store.trouble = None
     acks = await scene.together(*(node.push(event) for node, event in made))
     assert acks == [{"acked": 2}] * 3
+
+
+@played
+async def test_who_comes_while_others_are_being_stored_goes_with_the_next(scene: Scene) -> None:
+    nodes = await scene.enroll(arrivals.GROUPS_MAX + 4)
+    scene.store.gate.clear()
+    pushing = []
+    for node in nodes:
+        pushing.append(asyncio.ensure_future(node.push(node.created("a"))))
+        for _ in range(3):
+            await asyncio.sleep(0)
+    assert scene.store.written == arrivals.GROUPS_MAX
+    assert scene.backend.protocol.arrivals.waiting == 4
+    scene.store.gate.set()
+    assert await asyncio.gather(*pushing) == [{"acked": 2}] * len(nodes)
+    assert scene.store.written == arrivals.GROUPS_MAX + 1
+    assert scene.backend.protocol.arrivals.groups[arrivals.TOGETHER] >= arrivals.GROUPS_MAX + 1
+
+
+@played
+async def test_nobody_is_forgotten_who_comes_as_the_last_groups_end(scene: Scene) -> None:
+    nodes = await scene.enroll(arrivals.GROUPS_MAX + 1)
+
+    async def push(node: ReportingNode, steps: int) -> Any:
+        for _ in range(steps):
+            await asyncio.sleep(0)
+        return await node.push(node.created("a"))
+
+    for steps in range(12):  # one of them is the very step in which the others' groups have ended
+        *first, late = nodes
+        pushes = [*(push(node, 0) for node in first), push(late, steps)]
+        await asyncio.wait_for(asyncio.gather(*pushes), 10)
+
+
+@played
+async def test_what_no_error_should_be_is_each_ones_own(scene: Scene) -> None:
+    class Panic(BaseException):
+        """As an extension module raises it."""
+
+    nodes = await scene.enroll(2)
+    scene.store.trouble = Panic()
+    made = [(node, node.created("a")) for node in nodes]
+    outcomes = await scene.together(*(node.push(event) for node, event in made))
+    assert [type(one) for one in outcomes] == [Panic, Panic]
+    assert scene.backend.protocol.arrivals.groups[arrivals.APART] == 1
+
+
+@played
+async def test_too_many_that_wait_are_told_so(scene: Scene) -> None:
+    one, other = await scene.enroll(2)
+    with bounded(WAITING_MAX=1):
+        outcomes = await scene.together(one.push(one.created("a")), other.push(other.created("a")))
+    assert outcomes[0] == {"acked": 2}
+    assert outcomes[1].status == 503
+    assert await other.push() == {"acked": 2}
 
 
 @played
@@ -194,3 +254,9 @@ async def test_a_group_has_a_bound_in_pushes_and_in_events(scene: Scene) -> None
         made = [(node, [node.created("b"), *node.ran("b")]) for node in nodes]
         await scene.together(*(node.push(*events) for node, events in made))
     assert scene.store.written == 5
+    scene.store.written = 0
+    made = [(node, [node.created("c")]) for node in nodes]
+    size = max(len(encode_text(event)) for _, [event] in made)
+    with bounded(TEXT_MAX=2 * size):
+        await scene.together(*(node.push(*events) for node, events in made))
+    assert 4 <= scene.store.written <= 5

@@ -57,6 +57,7 @@ class Backups:
         self._check_first = check_first
         self._log = log
         self._asked = asyncio.Event()
+        self._making = False
         self._stopping = threading.Event()
         self.on_made: Callable[[], None] = lambda: None
         """Something may have waited for it."""
@@ -75,6 +76,8 @@ class Backups:
 
     def ask_if_old(self) -> None:
         """Make one unless there is one of the last day: nights may be slept through."""
+        if self._making:
+            return  # that will be it; should it fail, whoever looks next asks again
         now, newest = self._clock.now(), self.newest
         if newest is None or not timedelta() <= now - newest.made_at < OLD_AFTER:
             self.ask()
@@ -88,7 +91,9 @@ class Backups:
             while True:
                 await self._asked.wait()
                 self._asked.clear()
+                self._making = True
                 await self._make()
+                self._making = False
         finally:
             self._stopping.set()
 

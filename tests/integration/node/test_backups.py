@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 from collections.abc import Awaitable, Callable
 from datetime import datetime, timedelta
 from pathlib import Path
+from typing import Any
 
 import pytest
 import structlog
@@ -13,6 +15,7 @@ import structlog
 from agent.node import backups as backups_module
 from agent.node.backups import Backups, night_minute
 from agent.node.store import backup
+from agent.node.store.backup import list_backups, make_backup
 from agent.node.store.meta import read_meta, write_meta
 from agent.node.store.threaded import ThreadedStore
 from tests.unit.domain.builders import NOW
@@ -78,6 +81,32 @@ def test_one_is_made_when_there_is_none_or_an_old_one(tmp_path: Path) -> None:
             await until(lambda b=before: loop.newest != b)  # type: ignore[misc]
             clock.at = NOW
         assert loop.view()["problem"] is None
+
+    play(tmp_path, scenario)
+
+
+def test_one_that_is_being_made_is_no_old_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As `agentd` starts it looks twice: at once, and when the runner is there."""
+    begun, free = threading.Event(), threading.Event()
+
+    def slowly(*given: Any) -> Any:
+        begun.set()
+        assert free.wait(20)
+        return make_backup(*given)
+
+    monkeypatch.setattr(backups_module, "make_backup", slowly)
+
+    async def scenario(_store: ThreadedStore, loop: Backups, _clock: StillClock) -> None:
+        loop.ask_if_old()
+        await until(begun.is_set)
+        loop.ask_if_old()
+        free.set()
+        await until(lambda: loop.newest is not None)
+        assert not loop._asked.is_set()
+        loop.ask()
+        await until(lambda: len(list_backups(tmp_path)) == 2)
 
     play(tmp_path, scenario)
 

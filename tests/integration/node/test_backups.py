@@ -89,10 +89,11 @@ def test_one_that_is_being_made_is_no_old_one(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """As `agentd` starts it looks twice: at once, and when the runner is there."""
-    begun, free = threading.Event(), threading.Event()
+    begun: list[str] = []
+    free = threading.Event()
 
     def slowly(*given: Any) -> Any:
-        begun.set()
+        begun.append("one")
         assert free.wait(20)
         return make_backup(*given)
 
@@ -100,13 +101,12 @@ def test_one_that_is_being_made_is_no_old_one(
 
     async def scenario(_store: ThreadedStore, loop: Backups, _clock: StillClock) -> None:
         loop.ask_if_old()
-        await until(begun.is_set)
+        await until(lambda: begun == ["one"])
         loop.ask_if_old()
         free.set()
-        await until(lambda: loop.newest is not None)
-        assert not loop._asked.is_set()
-        loop.ask()
-        await until(lambda: len(list_backups(tmp_path)) == 2)
+        await until(lambda: not loop._making)
+        assert begun == ["one"]
+        assert len(list_backups(tmp_path)) == 1
 
     play(tmp_path, scenario)
 

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import http.client
 import json
+from collections.abc import Iterable
 from typing import Any
 
 from tests.fakes.core_process import CoreProcess
-from tests.fakes.node_process import NodeProcess
+from tests.fakes.node_process import FINAL, NodeProcess, wait_until
 
 
 def ask(core: CoreProcess, method: str, path: str, body: Any = None) -> tuple[int, Any]:
@@ -39,6 +40,20 @@ def action(core: CoreProcess, action_id: str) -> dict[str, Any]:
     assert code == 200, answer
     found: dict[str, Any] = answer
     return found
+
+
+def wait_ended(core: CoreProcess, names: Iterable[str], seconds: float = 90) -> None:
+    """Until all of these (at most 200) have ended as the core knows it, on a node of any haste."""
+    wanted = set(names)
+    left = wanted
+
+    def ended() -> bool:
+        nonlocal left
+        listed = ask(core, "GET", "/v1/actions?limit=200")[1]["actions"]
+        left = wanted - {one["id"] for one in listed if one["execution_status"] in FINAL}
+        return not left
+
+    wait_until(ended, seconds, lambda: f"not ended: {sorted(left)}")
 
 
 def events_of_nodes(core: CoreProcess) -> list[dict[str, Any]]:

@@ -55,7 +55,7 @@ def test_killed_again_and_again(core: CoreProcess, node: NodeProcess, tmp_path: 
         time.sleep(0.35)
         core.kill()
         core.start()
-    node.wait_quiet()
+    fleet.wait_ended(core, names)
     wait_reported(node)
     assert_each_once_and_in_order(core, node)
     assert stamps.read(tmp_path / "f", "start") == {(name, 1): 1 for name in names}

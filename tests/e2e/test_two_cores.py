@@ -73,8 +73,7 @@ def test_either_may_be_killed_in_the_middle(
         core.start()
     for thread in threads:
         thread.join(60)
-    wait_until(lambda: _all_known(pair[1], names), 60, "not all are there")
-    node.wait_quiet()
+    fleet.wait_ended(pair[1], names)
     wait_reported(node)
     assert stamps.read(tmp_path / "f", "start") == {(name, 1): 1 for name in names}
     assert_each_once_and_in_order(pair[1], node)
@@ -97,11 +96,6 @@ def _dispatch_all(names: list[str], pair: Pair, payload: object) -> None:
             if code < 300 or answer["error"] == "exists":
                 break
             assert code == 503, answer
-
-
-def _all_known(core: CoreProcess, names: list[str]) -> bool:
-    found = fleet.ask(core, "GET", "/v1/actions?limit=100")[1]["actions"]
-    return {action["id"] for action in found} >= set(names)
 
 
 def test_a_restart_of_the_database_is_survived(make_node: MakeNode, tmp_path: Path) -> None:

@@ -97,6 +97,10 @@ def _waiting(action: Mapping[str, Any], now: datetime) -> str:
             told = "It waits for approval"
         case "CANCELLED":
             told = "It was withdrawn"
+        case "REJECTED":
+            told = "It was rejected, and never started"
+        case "EXPIRED":
+            told = "Its approval expired before it started"
         case "SCHEDULED":
             told = f"It starts in {span(max(0.0, -late_s))}"
         case "PAUSED":

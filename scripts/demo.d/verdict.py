@@ -12,7 +12,7 @@ from typing import Any
 from place import Place
 from story import EXPECTED, Expected, Story
 
-from agent.cli.sentences import explain
+from agent.cli.core_sentences import explain_at_core
 from agent.cli.tables import table
 
 HEADERS = ("ACTION", "NODE", "PHASE", "REASON", "EXIT", "VERDICT", "AS EXPECTED")
@@ -32,7 +32,8 @@ def judge(place: Place, story: Story) -> list[str]:
     now = datetime.now(UTC)
     for one in EXPECTED:
         print(f"{one.id}: {one.title}")
-        print(f"    {explain(shown[one.id], now)}{_last_words(place, one)}")
+        told = explain_at_core(shown[one.id], (), None, now)
+        print(f"    {told}{_last_words(place, one)}")
     print()
     return faults
 

@@ -52,6 +52,8 @@ def test_everything_comes_as_it_must_and_nothing_stays(place: Path) -> None:
         told = demo.communicate(timeout=120)[0]
     assert demo.returncode == 0, told
     assert "every change is at the core, once, in order" in told
+    assert "rejected it" in told, "what ended is not told as waiting"
+    assert "waits for its turn" not in told
     assert "Nothing is left running" in told
     assert time.monotonic() - began < DEMO_S_MAX
     assert left(place) == []

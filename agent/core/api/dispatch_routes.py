@@ -18,13 +18,7 @@ from agent.domain.definition import ApprovalState, Owner
 from agent.domain.errors import Fault, InvalidDocument
 from agent.domain.lifecycle import ExecutionStatus
 from agent.domain.phase import Phase
-from agent.infra.asgi import (
-    answer,
-    error_answer,
-    read_json,
-    read_optional_json,
-    unless_gone,
-)
+from agent.infra.asgi import answer, error_answer, read_json, read_optional_json, unless_gone
 from agent.infra.query import Query
 from agent.wire import strict_json
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable
 from datetime import datetime
+from functools import partial
 from typing import TypeVar
 
 from sqlalchemy.engine import Connection
@@ -135,9 +136,8 @@ class NodeProtocol:
         arrival = Arrival(agent_id, instance, self._occasion(), batch)
         receipt = await self.arrivals.add(arrival)
         if receipt is None:
-            receipt = await self._write_as(
-                agent_id, instance, lambda c, now, agent: apply_events(c, now, agent, batch)
-            )
+            alone = partial(apply_events, batch=batch)
+            receipt = await self._write_as(agent_id, instance, alone)
         if receipt.stored:
             self._notify(agent_id, receipt)
         if receipt.refusal is not None:

@@ -68,6 +68,8 @@ def test_a_reason_of_a_newer_version_is_shown() -> None:
     [
         ({"phase": "SCHEDULED", "due_at": "2026-01-15T12:05:00Z"}, "It starts in 5 min."),
         ({"phase": "PENDING_APPROVAL"}, "It waits for approval."),
+        ({"phase": "REJECTED"}, "It was rejected, and never started."),
+        ({"phase": "EXPIRED"}, "Its approval expired before it started."),
         ({"phase": "PAUSED", "due_at": "2026-01-15T11:59:00Z"},
          "It has been due for 1 min, but this node is paused."),
         ({"execution_status": "STARTED", "started_at": "2026-01-15T11:59:00Z"},
